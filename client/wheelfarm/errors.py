@@ -1,0 +1,165 @@
+"""Everything that can go wrong, one class a cause: its exit code and one message.
+
+A message says what happened, to what, and what to do next. Libraries raise; only entry points print, log or choose
+a status. Across the API an error travels as `{"error": code, "message": …, "hint": …}` and is raised again on the
+other side, so a class's `code` and `exit_code` are part of the interface: never renumber.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class WheelfarmError(Exception):
+    """The root of the tree; `code` names the class on the wire, `exit_code` is the command's."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def to_json(self) -> dict[str, str]:
+        """The error as the API and the ledger carry it."""
+        return {"error": self.code, "message": self.message, "hint": self.hint}
+
+
+class InputError(WheelfarmError):
+    """What was asked for can't be read or is not accepted."""
+
+    code, exit_code, status = "input", 2, 400
+
+
+class DirectReferenceRefused(InputError):
+    """A requirement names a URL or a path; the farm builds sdists of its source index only."""
+
+    code, exit_code = "direct-reference", 3
+
+
+class NoEnvironment(WheelfarmError):
+    """There is no environment to install into."""
+
+    code, exit_code = "no-environment", 4
+
+
+class ResolutionError(WheelfarmError):
+    """No set of sdists satisfies the requirements."""
+
+    code, exit_code, status = "no-solution", 10, 422
+
+
+class UnknownProject(ResolutionError):
+    """The source index has no project of that name."""
+
+    code, exit_code = "unknown-project", 11
+
+
+class NoSdist(ResolutionError):
+    """The project has versions, but none of the acceptable ones has an sdist."""
+
+    code, exit_code = "no-sdist", 12
+
+
+class UpstreamError(WheelfarmError):
+    """An upstream index answered with anything but the page, the file or 404."""
+
+    code, exit_code, status = "upstream", 13, 502
+
+
+class HashMismatch(WheelfarmError):
+    """Bytes are not the ones that were promised."""
+
+    code, exit_code, status = "hash-mismatch", 14, 422
+
+
+class BadSdist(WheelfarmError):
+    """An sdist can't be read or tries to leave its folder."""
+
+    code, exit_code, status = "bad-sdist", 15, 422
+
+
+class BuildFailed(WheelfarmError):
+    """The build backend failed."""
+
+    code, exit_code, status = "build-failed", 20, 422
+
+
+class BuildTimeout(WheelfarmError):
+    """The build ran past its time limit."""
+
+    code, exit_code, status = "build-timeout", 21, 422
+
+
+class BuildLimitExceeded(WheelfarmError):
+    """The build went past its memory, disk or log limit."""
+
+    code, exit_code, status = "build-limit", 22, 422
+
+
+class BadWheel(WheelfarmError):
+    """What the backend made is not the wheel that was asked for."""
+
+    code, exit_code, status = "bad-wheel", 23, 422
+
+
+class BuildCycle(WheelfarmError):
+    """Projects need each other to be built."""
+
+    code, exit_code, status = "build-cycle", 24, 422
+
+
+class JobCancelled(WheelfarmError):
+    """Somebody cancelled the job."""
+
+    code, exit_code, status = "cancelled", 25, 409
+
+
+class FarmUnavailable(WheelfarmError):
+    """A part of the farm (API, Redis, store) can't be reached or went away."""
+
+    code, exit_code, status = "farm-unavailable", 30, 503
+
+
+class SandboxUnavailable(WheelfarmError):
+    """Builds can't be isolated on this machine."""
+
+    code, exit_code, status = "sandbox-unavailable", 31, 503
+
+
+class WorkerLost(FarmUnavailable):
+    """The workers that ran a job died, again and again."""
+
+    code, exit_code = "worker-lost", 32
+
+
+class NotFound(WheelfarmError):
+    """The farm has no such job, request or file."""
+
+    code, exit_code, status = "not-found", 33, 404
+
+
+class InstallFailed(WheelfarmError):
+    """The installer refused the farm's wheels."""
+
+    code, exit_code = "install-failed", 40
+
+
+class ProtocolError(FarmUnavailable):
+    """The farm answered with something that this client does not understand."""
+
+    code, exit_code = "protocol", 34
+
+
+def _tree(cls: type[WheelfarmError]) -> dict[str, type[WheelfarmError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+def error_from_json(value: Mapping[str, object]) -> WheelfarmError:
+    """The error that `WheelfarmError.to_json` wrote, as an instance of its class; unknown codes give the root."""
+    cls = _tree(WheelfarmError).get(str(value.get("error", "")), WheelfarmError)
+    return cls(str(value.get("message", "")), hint=str(value.get("hint", "")))

@@ -1,0 +1,1 @@
+"""What the farm keeps and answers: store, ledger, source index, wheel index and API."""
