@@ -44,19 +44,19 @@ class NoEnvironment(WheelfarmError):
     code, exit_code = "no-environment", 4
 
 
-class ResolutionError(WheelfarmError):
+class NoSolution(WheelfarmError):
     """No set of sdists satisfies the requirements."""
 
     code, exit_code, status = "no-solution", 10, 422
 
 
-class UnknownProject(ResolutionError):
+class UnknownProject(NoSolution):
     """The source index has no project of that name."""
 
     code, exit_code = "unknown-project", 11
 
 
-class NoSdist(ResolutionError):
+class NoSdist(NoSolution):
     """The project has versions, but none of the acceptable ones has an sdist."""
 
     code, exit_code = "no-sdist", 12

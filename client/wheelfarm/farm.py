@@ -1,0 +1,194 @@
+"""The farm as its clients see it: the API's calls, typed, with its errors raised as `wheelfarm.errors`."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from wheelfarm.errors import FarmUnavailable, HashMismatch, ProtocolError, WheelfarmError, error_from_json
+from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
+from wheelfarm.resolution import Account
+from wheelfarm.target import Target
+
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltWheel:
+    """A wheel of the farm: the project and version it is of, its file name, sha256 and size in bytes."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    size: int
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "BuiltWheel":
+        return cls(**{name: value[name] for name in ("name", "version", "filename", "sha256", "size")})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestStatus:
+    """A request as the farm reports it: the jobs asked for, everything they wait for, and the wheels that are there.
+
+    `requested` are the ids of the jobs that were asked for, in that order; `wheels` maps ids of finished ones.
+    """
+
+    id: str
+    requested: tuple[str, ...]
+    jobs: dict[str, JobStatus]
+    wheels: dict[str, BuiltWheel]
+
+    @property
+    def final(self) -> bool:
+        return all(self.jobs[job].state.final for job in self.requested)
+
+    @property
+    def failed(self) -> list[JobStatus]:
+        """The requested jobs that ended without a result."""
+        jobs = [self.jobs[job] for job in self.requested]
+        return [job for job in jobs if job.state.final and job.state is not JobState.DONE]
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "RequestStatus":
+        jobs = [JobStatus.from_json(job) for job in value["jobs"]]
+        return cls(
+            id=value["id"],
+            requested=tuple(value["requested"]),
+            jobs={job.id: job for job in jobs},
+            wheels={job: BuiltWheel.from_json(wheel) for job, wheel in value["wheels"].items()},
+        )
+
+
+class Farm:
+    """A connection to one farm. Calls raise FarmUnavailable when it does not answer for `patience_s`, which covers a
+    part of it being restarted."""
+
+    def __init__(self, url: str, token: str, *, patience_s: float = 20.0) -> None:
+        self.url = url
+        self.token = token
+        self._patience_s = patience_s
+        # trust_env would send a farm's secret through whatever proxy the environment names
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60.0, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def register(self, target: Target) -> None:
+        """Make a target known to the farm; repeating it changes nothing."""
+        self._call("PUT", f"/targets/{target.name}/{target.revision}", json=target.to_json())
+
+    def submit(
+        self,
+        kind: JobKind,
+        sdists: Sequence[Sdist],
+        target: Target,
+        *,
+        request_id: str,
+        force: bool = False,
+    ) -> RequestStatus:
+        """Ask for a job of `kind` for each sdist. Safe to repeat under the same `request_id`."""
+        body = {
+            "id": request_id,
+            "kind": kind,
+            "target": target.name,
+            "target_revision": target.revision,
+            "sdists": [asdict(sdist) for sdist in sdists],
+            "force": force,
+        }
+        return RequestStatus.from_json(self._call("POST", "/requests", json=body).json())
+
+    def request(self, request_id: str) -> RequestStatus:
+        return RequestStatus.from_json(self._call("GET", f"/requests/{request_id}").json())
+
+    def wait(self, status: RequestStatus, watch: Callable[[RequestStatus], None]) -> RequestStatus:
+        """Follow a request until every job it asked for has ended; `watch` sees each state on the way."""
+        watch(status)
+        while not status.final:
+            time.sleep(POLL_S)
+            status = self.request(status.id)
+            watch(status)
+        return status
+
+    def cancel(self, request_id: str) -> None:
+        """Give up a request: what nobody else waits for is not built."""
+        self._call("DELETE", f"/requests/{request_id}")
+
+    def job(self, prefix: str) -> JobStatus:
+        """The job whose id begins with `prefix`."""
+        return JobStatus.from_json(self._call("GET", f"/jobs/{prefix}").json())
+
+    def log(self, prefix: str) -> str:
+        """The build log of the job's last attempt, control characters removed."""
+        return self._call("GET", f"/jobs/{prefix}/log").text
+
+    def account(self, resolution_id: str) -> Account:
+        """What the source index could not give to one resolution."""
+        return Account.from_json(self._call("GET", f"/resolutions/{resolution_id}").json())
+
+    def mirror(self, sdists: Sequence[Sdist]) -> None:
+        """Have the source index bring sdists into the store."""
+        self._call("POST", "/sdists", json=[asdict(sdist) for sdist in sdists])
+
+    def download(self, wheel: BuiltWheel, path: Path) -> None:
+        """Fetch a wheel to `path`, whole or not at all. Raises HashMismatch when the bytes are not the promised."""
+        partial = path.with_name(f".{path.name}.{wheel.sha256[:12]}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        try:
+            with self._http.stream("GET", f"/wheels/{wheel.sha256}/{wheel.filename}") as answer, partial.open("wb") as file:
+                if answer.is_error:
+                    answer.read()
+                    raise _reported(answer)
+                for chunk in answer.iter_bytes():
+                    digest.update(chunk)
+                    file.write(chunk)
+            if digest.hexdigest() != wheel.sha256:
+                raise HashMismatch(f"{wheel.filename} came with sha256 {digest.hexdigest()}, not {wheel.sha256}.")
+            partial.replace(path)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
+        deadline = time.monotonic() + self._patience_s
+        pause = 0.05
+        while True:
+            try:
+                answer = self._http.request(method, path, **content)
+                if not answer.is_error:
+                    return answer
+                failure: WheelfarmError = _reported(answer)
+                if answer.status_code != FarmUnavailable.status:
+                    raise failure
+            except httpx.TransportError as error:
+                failure = self._unreachable(error)
+            if time.monotonic() > deadline:
+                raise failure
+            time.sleep(pause)
+            pause = min(1.0, pause * 2)
+
+    def _unreachable(self, error: Exception) -> FarmUnavailable:
+        return FarmUnavailable(
+            f"The farm at {self.url} does not answer: {str(error) or type(error).__name__}.",
+            hint="Finished wheels are kept: the same command goes on where this one stopped.",
+        )
+
+
+def _reported(answer: httpx.Response) -> WheelfarmError:
+    try:
+        value = answer.json()
+    except ValueError:
+        return ProtocolError(f"The farm answered {answer.status_code} without saying why.")
+    return error_from_json(value) if isinstance(value, dict) else ProtocolError("The farm answered with no error.")

@@ -1,0 +1,189 @@
+"""Resolution: requirements in, pinned sdists out; uv does the solving, against the farm's source index alone.
+
+uv runs as a subprocess and answers with a PEP 751 lock, the only output of it that is specified. The source index
+supplies the metadata of every sdist, so no build backend runs here. Metadata that has yet to be computed is answered
+with 425, on which uv stops at once; the source index keeps, under the resolution's id (the user name of uv's
+requests), an account of what was missing, and the caller asks again when it is there.
+"""
+
+import subprocess
+import tempfile
+import tomllib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from packaging.pylock import Pylock, PylockValidationError
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from uv import find_uv_bin
+
+from wheelfarm.errors import NoSdist, NoSolution, ProtocolError, UnknownProject, error_from_json
+from wheelfarm.job import Sdist
+from wheelfarm.target import Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolution:
+    """The sdists that satisfy the requirements together, in the lock's order."""
+
+    sdists: tuple[Sdist, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetadataPending:
+    """Sdists whose metadata must be computed before the resolution can go on."""
+
+    sdists: tuple[Sdist, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """What the source index could not give one resolution.
+
+    `errors` are errors as `WheelfarmError.to_json` writes them; `wheels_only` maps each project that has such to the
+    versions without an sdist, oldest first, and `with_sdist` the same projects to their other versions.
+    """
+
+    pending: tuple[Sdist, ...] = ()
+    unknown: tuple[str, ...] = ()
+    wheels_only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    with_sdist: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    errors: tuple[Mapping[str, str], ...] = ()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Account":
+        return cls(
+            pending=tuple(Sdist.from_json(sdist) for sdist in value["pending"]),
+            unknown=tuple(value["unknown"]),
+            wheels_only={name: tuple(found) for name, found in value["wheels_only"].items()},
+            with_sdist={name: tuple(found) for name, found in value["with_sdist"].items()},
+            errors=tuple(value["errors"]),
+        )
+
+
+class SourceIndexClient(Protocol):
+    """Where a resolution asks: the farm's address and secret, and the account of one resolution."""
+
+    url: str
+    token: str
+
+    def account(self, resolution_id: str) -> Account: ...
+
+
+def source_index_path(target: Target) -> str:
+    """The path of the source index as one target revision sees it."""
+    return f"/source/default/{target.name}/{target.revision[:16]}/simple/"
+
+
+def resolve(
+    requirements: Sequence[str],
+    *,
+    target: Target,
+    farm: SourceIndexClient,
+    cache_dir: Path,
+    constraints: Sequence[str] = (),
+) -> Resolution | MetadataPending:
+    """Resolve for a target. Safe to repeat; a warm repetition takes some ten milliseconds.
+
+    `cache_dir` is uv's own, never the user's. Raises UnknownProject, NoSdist, UpstreamError, HashMismatch or BadSdist
+    when the source index knows the reason, and NoSolution with uv's explanation otherwise.
+    """
+    resolution_id = uuid.uuid4().hex
+    with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as home:
+        done = _run_uv(requirements, constraints, target, farm, cache_dir, resolution_id, Path(home))
+    if done.returncode == 0:
+        return read_lock(done.stdout)
+    account = farm.account(resolution_id)
+    if account.errors:
+        raise error_from_json(account.errors[0])
+    if account.pending:
+        return MetadataPending(sdists=account.pending)
+    raise _explained(requirements, account, done.stderr.strip())
+
+
+def read_lock(text: str) -> Resolution:
+    """The sdists of a PEP 751 lock. Raises ProtocolError when it holds anything else."""
+    try:
+        lock = Pylock.from_dict(tomllib.loads(text)) if "packages" in text else None
+    except (tomllib.TOMLDecodeError, PylockValidationError) as error:
+        raise ProtocolError(f"uv wrote a lock that can't be read: {error}.") from error
+    sdists = []
+    for package in lock.packages if lock else ():
+        if package.sdist is None or package.sdist.url is None or package.version is None:
+            raise ProtocolError(f"The lock names no sdist for {package.name}.")
+        filename = package.sdist.name or unquote(PurePosixPath(urlsplit(package.sdist.url).path).name)
+        value = {"name": package.name, "version": str(package.version), "filename": filename}
+        sdists.append(Sdist.from_json({**value, "sha256": package.sdist.hashes.get("sha256", "")}))
+    return Resolution(sdists=tuple(sdists))
+
+
+def _run_uv(
+    requirements: Sequence[str],
+    constraints: Sequence[str],
+    target: Target,
+    farm: SourceIndexClient,
+    cache_dir: Path,
+    resolution_id: str,
+    home: Path,
+) -> subprocess.CompletedProcess[str]:
+    command = [find_uv_bin(), "pip", "compile", "--no-config", "--no-header", "--quiet", "--color", "never"]
+    command += ["--python", target.python, "--cache-dir", str(cache_dir)]
+    command += ["--no-binary", ":all:", "--generate-hashes", "--format", "pylock.toml"]
+    if constraints:
+        (home / "constraints.txt").write_text("\n".join(constraints) + "\n")
+        command += ["--constraint", str(home / "constraints.txt")]
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(home),
+        "NO_PROXY": urlsplit(farm.url).hostname or "",
+        "UV_DEFAULT_INDEX": f"farm={farm.url}{source_index_path(target)}",
+        "UV_INDEX_FARM_USERNAME": resolution_id,
+        "UV_INDEX_FARM_PASSWORD": farm.token,
+        "UV_HTTP_TIMEOUT": "600",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+    return subprocess.run(
+        [*command, "-"],
+        input="\n".join(requirements) + "\n",
+        env=environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _explained(requirements: Sequence[str], account: Account, explanation: str) -> NoSolution:
+    asked = ", ".join(requirements)
+    if account.unknown:
+        names = ", ".join(account.unknown)
+        return UnknownProject(
+            f"The source index has no project named {names} (asked for: {asked}).",
+            hint=f"Check the spelling, or that the upstream index of the farm has it.\n{explanation}",
+        )
+    if lacking := _acceptable_without_sdist(requirements, account):
+        found = "; ".join(
+            f"{name} has wheels only for {', '.join(versions[-8:])}{' and older' if len(versions) > 8 else ''}"
+            for name, versions in lacking.items()
+        )
+        return NoSdist(
+            f"No acceptable version has a source distribution (asked for: {asked}): {found}.",
+            hint=f"Ask for a version that was published with an sdist.\n{explanation}",
+        )
+    return NoSolution(f"No set of sdists satisfies {asked}.\n{explanation}")
+
+
+def _acceptable_without_sdist(requirements: Sequence[str], account: Account) -> dict[str, tuple[str, ...]]:
+    """Per project the versions that would do but for their missing sdist, where no version with one does."""
+    specifiers = {canonicalize_name(parsed.name): parsed.specifier for parsed in map(Requirement, requirements)}
+    lacking = {}
+    for name, versions in account.wheels_only.items():
+        accepted = specifiers.get(name, SpecifierSet())
+        if not any(accepted.filter(account.with_sdist.get(name, ()))):
+            lacking[name] = tuple(accepted.filter(versions, prereleases=True))
+    return {name: versions for name, versions in lacking.items() if versions}

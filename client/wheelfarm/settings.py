@@ -1,0 +1,132 @@
+"""Settings: read once from the environment at an entry point, checked there, passed down."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from wheelfarm.errors import InputError
+
+SandboxName = Literal["bubblewrap", "none"]
+_PREFIX = "WHEELFARM_"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """One deployment in three URLs (farm, broker, store), and how builds run in it.
+
+    Each field is read from the variable WHEELFARM_<FIELD>. Without `url` a command uses the embedded farm of its
+    `store`, whose `url`, `broker` and `token` its keeper makes up. Times are in seconds, sizes in MiB.
+    """
+
+    url: str = ""
+    token: str = ""
+    broker: str = ""
+    store: str = ""
+    index: str = ""
+    cache: Path = Path()
+    sandbox: SandboxName = "bubblewrap"
+    slots: int = 2
+    lease_s: float = 30.0
+    build_timeout_s: float = 3600.0
+    build_memory_mib: int = 8192
+    build_disk_mib: int = 4096
+    worker: str = ""
+    """The worker's name. One that is given again says that its former bearer is dead: its jobs are taken back."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Raises InputError naming the variable, its value and what is accepted."""
+        given = {name.removeprefix(_PREFIX): value for name, value in environment.items() if name.startswith(_PREFIX)}
+        known = {field.name.upper(): field.name for field in fields(cls)}
+        if unknown := sorted(set(given) - set(known)):
+            accepted = ", ".join(_PREFIX + name for name in sorted(known))
+            raise InputError(f"{_PREFIX}{unknown[0]} is not a setting.", hint=f"Settings: {accepted}")
+        values = {"store": _default_store(environment), "cache": str(_default_cache(environment)), "slots": _cores()}
+        values |= {known[name]: value for name, value in given.items() if value}
+        return cls(**{name: _ACCEPT.get(name, _text)(name, value) for name, value in values.items()})  # type: ignore[arg-type]
+
+
+def _default_store(environment: Mapping[str, str]) -> str:
+    return (_xdg(environment, "XDG_DATA_HOME", ".local/share") / "wheelfarm").as_uri()
+
+
+def _default_cache(environment: Mapping[str, str]) -> Path:
+    return _xdg(environment, "XDG_CACHE_HOME", ".cache") / "wheelfarm"
+
+
+def _xdg(environment: Mapping[str, str], variable: str, fallback: str) -> Path:
+    given = Path(environment.get(variable, ""))
+    return given if given.is_absolute() else Path(environment.get("HOME") or Path.home()) / fallback
+
+
+def _cores() -> str:
+    return str(min(8, len(os.sched_getaffinity(0))))
+
+
+def _text(name: str, value: str) -> str:
+    return value
+
+
+def _url(*schemes: str) -> Callable[[str, str], str]:
+    def accept(name: str, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not (parts.netloc or parts.path):
+            accepted = " or ".join(f"{scheme}://…" for scheme in schemes)
+            raise _malformed(name, _without_password(value), accepted)
+        return value.rstrip("/")
+
+    return accept
+
+
+def _store(name: str, value: str) -> str:
+    return _url("file")(name, Path(value).absolute().as_uri() if "://" not in value else value)
+
+
+def _path(name: str, value: str) -> Path:
+    return Path(value).absolute()
+
+
+def _sandbox(name: str, value: str) -> str:
+    if value not in ("bubblewrap", "none"):
+        raise _malformed(name, value, "bubblewrap or none")
+    return value
+
+
+def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str, str], float]:
+    def accept(name: str, value: str) -> float:
+        try:
+            number = kind(value)
+        except ValueError:
+            number = kind(-1)
+        if not low <= number <= high:
+            raise _malformed(name, value, f"a number from {low:g} to {high:g}")
+        return number
+
+    return accept
+
+
+def _malformed(name: str, value: str, accepted: str) -> InputError:
+    return InputError(f"{_PREFIX}{name.upper()}={value!r} is not accepted.", hint=f"Accepted: {accepted}")
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return url.replace(parts.netloc, "…@" + parts.netloc.rpartition("@")[2]) if "@" in parts.netloc else url
+
+
+_ACCEPT: Mapping[str, Callable[[str, str], object]] = {
+    "url": _url("http", "https"),
+    "broker": _url("redis", "rediss", "redis+socket"),
+    "store": _store,
+    "index": _url("http", "https"),
+    "cache": _path,
+    "sandbox": _sandbox,
+    "slots": _number(int, 1, 64),
+    "lease_s": _number(float, 1, 3600),
+    "build_timeout_s": _number(float, 1, 7 * 86400),
+    "build_memory_mib": _number(int, 64, 1 << 20),
+    "build_disk_mib": _number(int, 64, 1 << 20),
+}

@@ -1,0 +1,167 @@
+"""Targets: what a wheel is built for, and the `host` target read off one interpreter of this machine."""
+
+import json
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+
+from wheelfarm.digest import digest_of, sha256_of_file
+from wheelfarm.errors import InputError
+
+HOST_QUEUE = "host"
+
+_PROBE = """
+import json, sys, sysconfig
+variables = dict(sysconfig.get_config_vars())
+for key in ("prefix", "exec_prefix", "base", "platbase", "userbase", "installed_base", "installed_platbase",
+            "projectbase", "srcdir"):
+    variables.pop(key, None)  # these tell where an environment or a home is, not what a build does
+json.dump({
+    "implementation": sys.implementation.name,
+    "executable": getattr(sys, "_base_executable", sys.executable),
+    "prefix": sys.base_prefix,
+    "version": "%d.%d.%d" % sys.version_info[:3] + ("" if sys.version_info[3] == "final" else sys.version_info[3]),
+    "platform": sysconfig.get_platform(),
+    "abi": "cp%d%d" % sys.version_info[:2]
+        + ("t" if variables.get("Py_GIL_DISABLED") else "") + ("d" if variables.get("Py_DEBUG") else ""),
+    "sysconfig": {key: str(value) for key, value in variables.items()},
+}, sys.stdout)
+"""
+_TOOLCHAIN = ("libc6", "libc6-dev", "gcc*", "g++*", "clang*", "binutils*", "make", "*-dev")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Interpreter, ABI, platform and build environment of a wheel.
+
+    `revision` is the digest of all that may change what is built; `queue` the Celery queue whose workers can build for
+    it; `python` and `prefix` the base interpreter and its prefix; `sandbox` the back end ("none": unconfined).
+    """
+
+    name: str
+    revision: str
+    queue: str
+    python: str
+    prefix: str
+    python_version: str
+    abi: str
+    platform: str
+    sandbox: str = "bubblewrap"
+
+    @property
+    def site_packages(self) -> str:
+        """Where libraries lie below an environment's root, such as `lib/python3.11/site-packages`."""
+        major, minor = self.python_version.split(".")[:2]
+        return f"lib/python{major}.{minor}{'t' if 't' in self.abi else ''}/site-packages"
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Target":
+        """Read what `to_json` wrote; raises InputError naming what is missing or not a string."""
+        names = list(cls.__slots__)
+        wrong = [name for name in names if not isinstance(value.get(name), str)]
+        if wrong or set(value) - set(names):
+            raise InputError(f"target: malformed or unknown fields: {sorted({*wrong, *(set(value) - set(names))})}")
+        return cls(**value)
+
+
+def native_tags(target: Target) -> frozenset[Tag]:
+    """The tags that a wheel of the native policy may carry on `target`: `any` and `linux_<arch>`, never manylinux."""
+    version = tuple(int(part) for part in re.findall(r"\d+", target.python_version)[:2])
+    interpreter = f"cp{version[0]}{version[1]}"
+    platforms = [target.platform.replace("-", "_").replace(".", "_")]
+    return frozenset(
+        {
+            *cpython_tags(version, abis=[target.abi], platforms=platforms),
+            *compatible_tags(version, interpreter=interpreter, platforms=platforms),
+        }
+    )
+
+
+def host_target(python: Path, *, sandbox: str, memory: Path) -> Target:
+    """The target of this machine's toolchain and `python` (a base interpreter or one of an environment).
+
+    Reading it costs two subprocesses; the answer is remembered in the folder `memory` for as long as the interpreter
+    and the list of installed packages stay the same files. Raises InputError when `python` does not run or is not
+    CPython.
+    """
+    fingerprint = digest_of([str(python), sandbox, *map(_stamp, (python, *_watched()))])
+    remembered = memory / f"{fingerprint}.json"
+    if remembered.exists():
+        target = Target.from_json(json.loads(remembered.read_text()))
+        if Path(target.python).exists():
+            return target
+    target = _read_host_target(python, sandbox)
+    memory.mkdir(parents=True, exist_ok=True)
+    partial = remembered.with_suffix(".new")
+    partial.write_text(json.dumps(target.to_json()))
+    partial.replace(remembered)
+    return target
+
+
+def _read_host_target(python: Path, sandbox: str) -> Target:
+    facts = _probe(python)
+    if facts["implementation"] != "cpython":
+        raise InputError(f"{python} is {facts['implementation']}; the host target builds for CPython only.")
+    executable = Path(facts["executable"]).resolve()
+    identity = [str(executable), facts["version"], facts["abi"], facts["platform"], facts["sysconfig"], sandbox]
+    suffix = "-unsandboxed" if sandbox == "none" else ""
+    return Target(
+        name=f"host-{facts['abi']}-{digest_of(identity)[:8]}{suffix}",
+        revision=digest_of([*identity, sha256_of_file(executable), _toolchain()]),
+        queue=HOST_QUEUE,
+        python=str(executable),
+        prefix=facts["prefix"],
+        python_version=facts["version"],
+        abi=facts["abi"],
+        platform=facts["platform"],
+        sandbox=sandbox,
+    )
+
+
+def _probe(python: Path) -> dict[str, Any]:
+    """Facts of an interpreter, asked without its site-packages, whose `.pth` files would run."""
+    try:
+        done = subprocess.run(
+            [str(python), "-I", "-S", "-c", _PROBE], capture_output=True, text=True, timeout=60, check=True
+        )
+        facts: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise InputError(
+            f"{python} does not work as a Python interpreter: {error}.", hint="Name another one with --python."
+        ) from error
+    return facts
+
+
+def _toolchain() -> list[str]:
+    """Versions of what may leave its mark in a wheel: libc, compilers, binutils and -dev packages."""
+    if shutil.which("dpkg-query"):
+        listing = ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}=${Version}\n", *_TOOLCHAIN]
+        done = subprocess.run(listing, capture_output=True, text=True, check=False)
+        return sorted(line for line in done.stdout.splitlines() if line.startswith("ii"))
+    found = [tool for tool in ("cc", "c++", "ld", "make") if shutil.which(tool)]
+    versions = [subprocess.run([tool, "--version"], capture_output=True, text=True, check=False) for tool in found]
+    return ["-".join(platform.libc_ver()), *(done.stdout.partition("\n")[0] for done in versions)]
+
+
+def _watched() -> list[Path]:
+    tools = [Path(found) for tool in ("cc", "c++", "ld") if (found := shutil.which(tool))]
+    return [Path("/var/lib/dpkg/status"), *tools]
+
+
+def _stamp(path: Path) -> list[int | str]:
+    try:
+        real = path.resolve()
+        status = real.stat()
+    except OSError:
+        return ["absent"]
+    return [str(real), status.st_mtime_ns, status.st_size, status.st_ino]

@@ -1,0 +1,93 @@
+"""Where everything lies in the store: one function a kind of object, the only place that spells keys."""
+
+from wheelfarm.job import Job
+
+
+def sdist(sha256: str) -> str:
+    """An sdist's bytes, as upstream has them."""
+    return f"sdists/{sha256}/sdist"
+
+
+def sdist_record(sha256: str) -> str:
+    """What the source index listed that sdist as: the proof that a submission may name it."""
+    return f"sdists/{sha256}/record.json"
+
+
+def static_metadata(sha256: str) -> str:
+    """Core metadata that the sdist states for every target (PEP 643, PEP 621)."""
+    return f"metadata/{sha256}/static"
+
+
+def built_metadata(sha256: str, target_revision: str) -> str:
+    """Core metadata as the build backend gave it on one target."""
+    return f"metadata/{sha256}/{target_revision}"
+
+
+def hook_requirements(sha256: str, target_revision: str) -> str:
+    """What `get_requires_for_build_wheel` answered on one target, as a JSON list."""
+    return f"requires/{sha256}/{target_revision}.json"
+
+
+def plan(request_key: str) -> str:
+    """The build requirements, exactly, that a request key was planned with, and its build key."""
+    return f"plans/{request_key}.json"
+
+
+def manifest(build_key: str) -> str:
+    """The commit of one build: which wheel came out, and of what."""
+    return f"manifests/{build_key}.json"
+
+
+def wheel(sha256: str, filename: str) -> str:
+    """A wheel's bytes, under its digest and its own name."""
+    return f"wheels/{sha256}/{filename}"
+
+
+def wheel_metadata(sha256: str, filename: str) -> str:
+    """The wheel's METADATA (PEP 658)."""
+    return f"wheels/{sha256}/{filename}.metadata"
+
+
+def name_claim(target: str, filename: str) -> str:
+    """Who has taken a file name on a target's index, for ever."""
+    return f"names/{target}/{filename}.json"
+
+
+def index_entries(target: str) -> str:
+    """The folder of a target's index entries."""
+    return f"index/{target}/"
+
+
+def index_entry(target: str, filename: str) -> str:
+    """One file of a target's index: immutable."""
+    return f"{index_entries(target)}{filename}.json"
+
+
+def flat_page(target: str) -> str:
+    """A target's find-links page."""
+    return f"flat/{target}/index.html"
+
+
+def target(name: str, revision: str) -> str:
+    """A target's definition."""
+    return f"targets/{name}/{revision}.json"
+
+
+def open_requests() -> str:
+    """The folder of the requests that are not finished."""
+    return "requests/open/"
+
+
+def open_request(request_id: str) -> str:
+    """One request, as it was accepted."""
+    return f"{open_requests()}{request_id}.json"
+
+
+def build_log(job: Job | str, attempt: int) -> str:
+    """The whole log of one attempt at a job."""
+    return f"{build_logs(job)}{attempt:04d}.log"
+
+
+def build_logs(job: Job | str) -> str:
+    """The folder of a job's logs."""
+    return f"logs/{job if isinstance(job, str) else job.id}/"
