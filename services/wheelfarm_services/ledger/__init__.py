@@ -1,0 +1,27 @@
+"""The state of all jobs, in Redis or Valkey, changed by Lua scripts only (docs/architecture.md)."""
+
+from wheelfarm_services.ledger.ledger import (
+    Beat,
+    Claim,
+    Completion,
+    FailureOutcome,
+    JobRecord,
+    Ledger,
+    Submission,
+    Suspension,
+    SuspensionOutcome,
+    Wake,
+)
+
+__all__ = [
+    "Beat",
+    "Claim",
+    "Completion",
+    "FailureOutcome",
+    "JobRecord",
+    "Ledger",
+    "Submission",
+    "Suspension",
+    "SuspensionOutcome",
+    "Wake",
+]

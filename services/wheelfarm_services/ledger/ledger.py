@@ -1,0 +1,446 @@
+"""The typed adapter of the ledger: one method an operation, Redis replies parsed into frozen values."""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from importlib.resources import files
+from itertools import chain
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    ReadOnlyError,
+    TimeoutError,
+)
+from redis.retry import Retry
+from wheelfarm.errors import FarmUnavailable, InputError, WorkerLost
+from wheelfarm.job import Failure, FailureClass, JobState
+
+logger = logging.getLogger(__name__)
+
+Wake = Callable[[str], None]
+"""Told the name of the queue for each job that became claimable."""
+
+T = TypeVar("T")
+
+_PREFIX = "{wheelfarm}:"  # as in prelude.lua
+_OPERATIONS = ("audit", "beat", "cancel", "claim", "complete", "fail", "reap", "release", "submit", "suspend")
+_FIELDS = (
+    *("queue", "state", "spec", "result", "failure", "cause", "attempt", "priority", "worker"),
+    *("queued_at", "started_at", "finished_at", "cancel"),
+)
+_TRANSPORT_ERRORS = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError)
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_REQUEST_JOBS = 20_000
+_FOUND_JOBS = 10
+_BATCH = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """A job to be done: its id (the digest of its question), its queue, and what the worker is told."""
+
+    id: str
+    queue: str
+    spec: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A worker's hold on a job; `fence` tells it from every other claim, `attempt` counts from 1."""
+
+    job_id: str
+    fence: int
+    spec: str
+    attempt: int
+    queue: str
+
+
+class Beat(StrEnum):
+    """What a worker hears when it renews its lease.
+
+    OK: go on. CANCEL: nobody wants the job, stop and call `fail`. LOST: another worker has it, or it is over:
+    stop. UNKNOWN: Redis lost the job; go on, the result is safe in the store.
+    """
+
+    OK = "ok"
+    CANCEL = "cancel"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+class SuspensionOutcome(StrEnum):
+    """READY: nothing is missing and the claim holds. WAITING: the claim is given up for now.
+
+    In the other cases nothing was begun. With CYCLE, DEPENDENCY_FAILED and TOO_LARGE the claim still holds.
+    """
+
+    READY = "ready"
+    WAITING = "waiting"
+    CYCLE = "cycle"
+    DEPENDENCY_FAILED = "dependency_failed"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+    TOO_LARGE = "too_large"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suspension:
+    """The answer to a wish for dependencies.
+
+    `members` are the ids waited for (WAITING), those that failed (DEPENDENCY_FAILED), or the cycle in the
+    order of need, its first equal to its last (CYCLE).
+    """
+
+    outcome: SuspensionOutcome
+    members: tuple[str, ...] = ()
+
+
+class Completion(StrEnum):
+    """OK: this result ended the job. DUPLICATE: it was done before. GONE: cancelled, or lost by Redis."""
+
+    OK = "ok"
+    DUPLICATE = "duplicate"
+    GONE = "gone"
+
+
+class FailureOutcome(StrEnum):
+    """What a failure led to; LOST and UNKNOWN as in `Beat`: the failure was not recorded."""
+
+    FAILED = "failed"
+    REQUEUED = "requeued"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRecord:
+    """A job as the ledger knows it; times are seconds since the epoch (server's clock), 0 when not reached.
+
+    `failure` is the worker's own text; where it is empty and `cause` is set, the job failed because the job
+    `cause` did. `dependencies` are all it asked for since it began, `waits_for` those that are not finished.
+    """
+
+    id: str
+    queue: str
+    state: JobState
+    spec: str
+    result: str
+    failure: str
+    cause: str
+    attempt: int
+    priority: int
+    worker: str
+    queued_at: float
+    started_at: float
+    finished_at: float
+    waits_for: tuple[str, ...]
+    dependencies: tuple[str, ...]
+    cancel: bool
+
+
+class Ledger:
+    """Jobs, edges, priorities and leases, shared by all parts of a farm; safe to use from many threads.
+
+    While Redis can't be reached, an operation is repeated for `patience_s`, then FarmUnavailable is raised.
+    When only the reply was lost, the repetition answers LOST or DUPLICATE to one's own change, and a claim is
+    leased to nobody until it is reaped.
+    """
+
+    def __init__(self, url: str, *, wake: Wake, patience_s: float = 60.0) -> None:
+        self._shown_url = _without_credentials(url)
+        self._wake = wake
+        self._patience_s = patience_s
+        self._redis = Redis.from_url(
+            _redis_py_url(url),
+            decode_responses=True,
+            protocol=2,
+            socket_timeout=10,  # without one, a half-open connection hangs its thread for ever
+            socket_connect_timeout=5,
+            health_check_interval=15,
+            retry=Retry(NoBackoff(), 0),  # patience is kept in one place, here
+        )
+        self._scripts = {name: self._redis.register_script(_script_text(name)) for name in _OPERATIONS}
+
+    def submit(
+        self, request_id: str, jobs: Sequence[Submission], *, priority: int = 5, force: bool = False
+    ) -> dict[str, JobState]:
+        """The state of each job, after those were begun or joined that have no standing answer.
+
+        A lower `priority` (0 to 99) is claimed sooner. DONE stands, FAILED for as long as it is remembered.
+        The same request may be submitted again: what failed or was cancelled for it stays so. `force` begins
+        failed and cancelled jobs anew, and those of their dependencies that failed before this call.
+        """
+        flat, woken = self._run("submit", request_id, priority, int(force), *_flattened(jobs))
+        self._wake_all(woken)
+        return {id_: JobState(state) for id_, state in zip(flat[::2], flat[1::2], strict=True)}
+
+    def claim(self, queue: str, *, worker: str, lease_s: float) -> Claim | None:
+        """The most urgent, longest queued job of `queue`, leased to `worker`; None when there is none."""
+        reply = self._run("claim", queue, worker, _ms(lease_s))
+        if reply is None:
+            return None
+        job_id, fence, spec, attempt = reply
+        return Claim(job_id=job_id, fence=int(fence), spec=spec, attempt=attempt, queue=queue)
+
+    def beat(self, claim: Claim, *, lease_s: float) -> Beat:
+        """Whether to go on; OK and CANCEL renew the lease."""
+        return Beat(self._run("beat", claim.job_id, claim.fence, _ms(lease_s)))
+
+    def suspend(self, claim: Claim, dependencies: Sequence[Submission]) -> Suspension:
+        """READY when all dependencies are done; otherwise the job is queued again when the last of them is.
+
+        Dependencies are begun or joined with this job's priority. A cycle is found before any of that.
+        """
+        outcome, members, woken = self._run("suspend", claim.job_id, claim.fence, *_flattened(dependencies))
+        self._wake_all(woken)
+        return Suspension(outcome=SuspensionOutcome(outcome), members=tuple(members))
+
+    def complete(self, claim: Claim, result: str) -> Completion:
+        """Records the result and queues the jobs that waited for nothing else; a late result counts too."""
+        outcome, woken = self._run("complete", claim.job_id, result)
+        self._wake_all(woken)
+        return Completion(outcome)
+
+    def fail(
+        self, claim: Claim, failure: str, *, retry: bool, remember_s: float, max_attempts: int = 3
+    ) -> FailureOutcome:
+        """Queues the job again if `retry` holds and attempts are left; else fails it and all that wait.
+
+        For `remember_s` new requests get the failure as their answer; later ones begin the job anew. The
+        record itself stays for an hour at least.
+        """
+        arguments = (failure, int(retry), _ms(remember_s), max_attempts)
+        outcome, woken = self._run("fail", claim.job_id, claim.fence, *arguments)
+        self._wake_all(woken)
+        return FailureOutcome(outcome)
+
+    def cancel(self, request_id: str) -> list[str]:
+        """The ids of the jobs that nobody else wants: cancelled or, if running, told at the next beat."""
+        return list(self._run("cancel", request_id))
+
+    def reap(self, *, max_attempts: int = 5) -> int:
+        """The number of lapsed leases, 500 at most; jobs are queued again or, at `max_attempts`, failed."""
+        failure = _worker_lost(f"The job lost its worker in each of {max_attempts} attempts.")
+        reaped, woken = self._run("reap", failure, max_attempts)
+        self._wake_all(woken)
+        return int(reaped)
+
+    def release(self, worker: str, *, max_releases: int = 10) -> int:
+        """The number of jobs taken from `worker`, whose process is dead, and queued again without a charge.
+
+        A job that this happened to `max_releases` times fails: it may be what kills its workers.
+        """
+        failure = _worker_lost(f"The job's worker was restarted under it {max_releases} times.")
+        released, woken = self._run("release", worker, failure, max_releases)
+        self._wake_all(woken)
+        return int(released)
+
+    def audit(self) -> int:
+        """The number of waiting jobs repaired: those whose dependencies are finished, failed or lost."""
+        repaired = 0
+        for ids in self._waiting_ids():
+            count, woken = self._run("audit", *ids)
+            self._wake_all(woken)
+            repaired += count
+        return repaired
+
+    def job(self, job_id: str) -> JobRecord | None:
+        """The job of that id, None when Redis has none (any more)."""
+        return next(iter(self._read([job_id])), None)
+
+    def find(self, prefix: str) -> list[str]:
+        """At most ten ids that begin with `prefix`, sorted; InputError unless it is 4 to 64 hex digits."""
+        if not re.fullmatch(r"[0-9a-f]{4,64}", prefix):
+            raise InputError(f"A job is named by 4 to 64 hexadecimal digits of its id, not {prefix!r}.")
+        start = f"{_PREFIX}j:"
+        return self._patiently(lambda: sorted(self._matching(f"{start}{prefix}*", len(start))))
+
+    def request(self, request_id: str) -> list[JobRecord]:
+        """The jobs of a request as given, then their dependencies, level by level; 20 000 at most."""
+        records: list[JobRecord] = []
+        level = self._patiently(lambda: _strings(self._redis.zrange(f"{_PREFIX}r:{request_id}", 0, -1)))
+        seen: set[str] = set()
+        while level and len(records) < _REQUEST_JOBS:
+            seen.update(level)
+            found = self._read(level)
+            records += found
+            further = dict.fromkeys(chain.from_iterable(record.dependencies for record in found))
+            level = [id_ for id_ in further if id_ not in seen]
+        return records[:_REQUEST_JOBS]
+
+    def request_exists(self, request_id: str) -> bool:
+        """True until 30 days after its last submission; a cancelled request exists for one hour more."""
+        return self._patiently(lambda: bool(self._redis.exists(f"{_PREFIX}r:{request_id}")))
+
+    def queues(self) -> dict[str, int]:
+        """The number of claimable jobs for each queue that ever had one."""
+        names = self._patiently(lambda: sorted(_strings(self._redis.smembers(f"{_PREFIX}queues"))))
+        return dict(zip(names, self._patiently(lambda: self._queue_lengths(names)), strict=True))
+
+    def unpublished(self, queue_lengths: Mapping[str, int]) -> dict[str, int]:
+        """How many wake-ups each queue misses, given how many lie in the broker's queues of those names."""
+        return {name: max(0, jobs - queue_lengths.get(name, 0)) for name, jobs in self.queues().items()}
+
+    def ping(self) -> None:
+        """Nothing, once Redis answers."""
+        self._patiently(lambda: bool(self._redis.ping()))
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _run(self, operation: str, *arguments: str | int) -> Any:
+        return self._patiently(lambda: self._scripts[operation](args=arguments))
+
+    def _patiently(self, operation: Callable[[], T]) -> T:
+        """The operation's result, tried with growing pauses while only the way to Redis is at fault."""
+        deadline = time.monotonic() + self._patience_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return operation()
+            except _TRANSPORT_ERRORS as error:
+                hopeless = isinstance(error, AuthenticationError)
+                if hopeless or time.monotonic() + pause_s > deadline:
+                    raise self._unavailable(error) from error
+            time.sleep(pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+    def _unavailable(self, error: Exception) -> FarmUnavailable:
+        return FarmUnavailable(
+            f"Redis at {self._shown_url} can't be used ({type(error).__name__}).",
+            hint="Check that the server runs and that its URL and password are right, then try again.",
+        )
+
+    def _wake_all(self, queues: Iterable[str]) -> None:
+        """Stops at the first failure: all wait for the same broker, and the reconciler makes up for it."""
+        for queue in queues:
+            try:
+                self._wake(queue)
+            except Exception:
+                logger.warning("wake-up not published", extra={"queue": queue}, exc_info=True)
+                return
+
+    def _read(self, ids: Sequence[str]) -> list[JobRecord]:
+        """The records of those jobs that exist, in the order of `ids`."""
+        batches = [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
+        return list(chain.from_iterable(self._read_batch(batch) for batch in batches))
+
+    def _read_batch(self, ids: Sequence[str]) -> Iterator[JobRecord]:
+        replies = self._patiently(lambda: self._fetch(ids))
+        for id_, values, waits_for, dependencies in zip(
+            ids, replies[::3], replies[1::3], replies[2::3], strict=True
+        ):
+            fields = {name: value or "" for name, value in zip(_FIELDS, values, strict=True)}
+            if fields["state"]:
+                yield _record(id_, fields, waits_for, dependencies)
+
+    def _fetch(self, ids: Sequence[str]) -> list[Any]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for id_ in ids:
+                pipeline.hmget(f"{_PREFIX}j:{id_}", _FIELDS)
+                pipeline.smembers(f"{_PREFIX}u:{id_}")
+                pipeline.smembers(f"{_PREFIX}d:{id_}")
+            return list(pipeline.execute())
+
+    def _queue_lengths(self, names: Sequence[str]) -> list[int]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.zcard(f"{_PREFIX}q:{name}")
+            return [int(length) for length in pipeline.execute()]
+
+    def _matching(self, pattern: str, skipped: int) -> set[str]:
+        found: set[str] = set()
+        for key in self._redis.scan_iter(match=pattern, count=_BATCH):
+            found.add(str(key)[skipped:])
+            if len(found) == _FOUND_JOBS:
+                break
+        return found
+
+    def _waiting_ids(self) -> Iterator[list[str]]:
+        cursor = 0
+        while True:
+            cursor, ids = self._patiently(partial(self._scan_waiting, cursor))
+            if ids:
+                yield ids
+            if cursor == 0:
+                return
+
+    def _scan_waiting(self, cursor: int) -> tuple[int, list[str]]:
+        following, ids = self._redis.sscan(f"{_PREFIX}waiting", cursor, count=_BATCH)
+        return int(following), _strings(ids)
+
+
+def _script_text(operation: str) -> str:
+    folder = files("wheelfarm_services.ledger")
+    return "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in ("prelude", operation))
+
+
+def _flattened(jobs: Iterable[Submission]) -> Iterator[str]:
+    return chain.from_iterable((job.id, job.queue, job.spec) for job in jobs)
+
+
+def _strings(values: Iterable[Any]) -> list[str]:
+    return [str(value) for value in values]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _seconds(ms: str) -> float:
+    return int(ms or 0) / 1000
+
+
+def _worker_lost(message: str) -> str:
+    failure = Failure(failure_class=FailureClass.WORKER_LOST, error=WorkerLost.code, message=message)
+    return json.dumps(failure.to_json())
+
+
+def _record(
+    job_id: str, fields: Mapping[str, str], waits_for: Iterable[str], dependencies: Iterable[str]
+) -> JobRecord:
+    return JobRecord(
+        id=job_id,
+        queue=fields["queue"],
+        state=JobState(fields["state"]),
+        spec=fields["spec"],
+        result=fields["result"],
+        failure=fields["failure"],
+        cause=fields["cause"],
+        attempt=int(fields["attempt"]),
+        priority=int(fields["priority"]),
+        worker=fields["worker"],
+        queued_at=_seconds(fields["queued_at"]),
+        started_at=_seconds(fields["started_at"]),
+        finished_at=_seconds(fields["finished_at"]),
+        waits_for=tuple(sorted(waits_for)),
+        dependencies=tuple(sorted(dependencies)),
+        cancel=bool(fields["cancel"]),
+    )
+
+
+def _redis_py_url(url: str) -> str:
+    """The URL in redis-py's form; Celery writes unix sockets `redis+socket:///path?virtual_host=<db>`."""
+    parts = urlsplit(url)
+    if parts.scheme != "redis+socket":
+        return url
+    query = {"db" if name == "virtual_host" else name: value for name, value in parse_qsl(parts.query)}
+    return f"unix://{parts.netloc}{parts.path}" + (f"?{urlencode(query)}" if query else "")
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
