@@ -13,23 +13,9 @@ from wheelfarm.errors import FarmUnavailable, HashMismatch, ProtocolError, Wheel
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account
 from wheelfarm.target import Target
+from wheelfarm.wheel import BuiltWheel
 
 POLL_S = 0.1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuiltWheel:
-    """A wheel of the farm: the project and version it is of, its file name, sha256 and size in bytes."""
-
-    name: str
-    version: str
-    filename: str
-    sha256: str
-    size: int
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "BuiltWheel":
-        return cls(**{name: value[name] for name in ("name", "version", "filename", "sha256", "size")})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +106,9 @@ class Farm:
             watch(status)
         return status
 
-    def cancel(self, request_id: str) -> None:
-        """Give up a request: what nobody else waits for is not built."""
-        self._call("DELETE", f"/requests/{request_id}")
+    def close_request(self, request_id: str) -> None:
+        """Take leave of a request: what it still waits for, and nobody else does, is not built."""
+        self._call("DELETE", f"/requests/{request_id}", timeout=2.0, patience_s=0.0)
 
     def job(self, prefix: str) -> JobStatus:
         """The job whose id begins with `prefix`."""
@@ -146,7 +132,10 @@ class Farm:
         path.parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
         try:
-            with self._http.stream("GET", f"/wheels/{wheel.sha256}/{wheel.filename}") as answer, partial.open("wb") as file:
+            with (
+                self._http.stream("GET", f"/wheels/{wheel.sha256}/{wheel.filename}") as answer,
+                partial.open("wb") as file,
+            ):
                 if answer.is_error:
                     answer.read()
                     raise _reported(answer)
@@ -161,8 +150,8 @@ class Farm:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
-        deadline = time.monotonic() + self._patience_s
+    def _call(self, method: str, path: str, *, patience_s: float | None = None, **content: Any) -> httpx.Response:
+        deadline = time.monotonic() + (self._patience_s if patience_s is None else patience_s)
         pause = 0.05
         while True:
             try:

@@ -41,7 +41,7 @@ class JobState(StrEnum):
 
 
 class FailureClass(StrEnum):
-    """Why a job failed; decides what is retried and how long the answer is remembered (docs/architecture.md, rule 8)."""
+    """Why a job failed; decides what is retried and how long the answer is remembered (architecture, rule 8)."""
 
     INFRASTRUCTURE = "infrastructure"
     WORKER_LOST = "worker_lost"
@@ -95,7 +95,15 @@ class Job:
     def request_key(self) -> str:
         """The digest that leads to the recorded plan: everything known before planning that decides the wheel."""
         return digest_of(
-            ["request", SALT, self.sdist.sha256, self.target, self.target_revision, self.recipe, self.source_view]
+            [
+                "request",
+                SALT,
+                self.sdist.sha256,
+                self.target,
+                self.target_revision,
+                self.recipe,
+                self.source_view,
+            ]
         )
 
     @property

@@ -180,7 +180,7 @@ def _explained(requirements: Sequence[str], account: Account, explanation: str) 
 
 def _acceptable_without_sdist(requirements: Sequence[str], account: Account) -> dict[str, tuple[str, ...]]:
     """Per project the versions that would do but for their missing sdist, where no version with one does."""
-    specifiers = {canonicalize_name(parsed.name): parsed.specifier for parsed in map(Requirement, requirements)}
+    specifiers = {str(canonicalize_name(parsed.name)): parsed.specifier for parsed in map(Requirement, requirements)}
     lacking = {}
     for name, versions in account.wheels_only.items():
         accepted = specifiers.get(name, SpecifierSet())

@@ -44,7 +44,11 @@ class Settings:
         if unknown := sorted(set(given) - set(known)):
             accepted = ", ".join(_PREFIX + name for name in sorted(known))
             raise InputError(f"{_PREFIX}{unknown[0]} is not a setting.", hint=f"Settings: {accepted}")
-        values = {"store": _default_store(environment), "cache": str(_default_cache(environment)), "slots": _cores()}
+        values = {
+            "store": _default_store(environment),
+            "cache": str(_default_cache(environment)),
+            "slots": _cores(),
+        }
         values |= {known[name]: value for name, value in given.items() if value}
         return cls(**{name: _ACCEPT.get(name, _text)(name, value) for name, value in values.items()})  # type: ignore[arg-type]
 

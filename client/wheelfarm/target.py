@@ -113,7 +113,14 @@ def _read_host_target(python: Path, sandbox: str) -> Target:
     if facts["implementation"] != "cpython":
         raise InputError(f"{python} is {facts['implementation']}; the host target builds for CPython only.")
     executable = Path(facts["executable"]).resolve()
-    identity = [str(executable), facts["version"], facts["abi"], facts["platform"], facts["sysconfig"], sandbox]
+    identity = [
+        str(executable),
+        facts["version"],
+        facts["abi"],
+        facts["platform"],
+        facts["sysconfig"],
+        sandbox,
+    ]
     suffix = "-unsandboxed" if sandbox == "none" else ""
     return Target(
         name=f"host-{facts['abi']}-{digest_of(identity)[:8]}{suffix}",
@@ -137,7 +144,8 @@ def _probe(python: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise InputError(
-            f"{python} does not work as a Python interpreter: {error}.", hint="Name another one with --python."
+            f"{python} does not work as a Python interpreter: {error}.",
+            hint="Name another one with --python.",
         ) from error
     return facts
 
@@ -145,7 +153,12 @@ def _probe(python: Path) -> dict[str, Any]:
 def _toolchain() -> list[str]:
     """Versions of what may leave its mark in a wheel: libc, compilers, binutils and -dev packages."""
     if shutil.which("dpkg-query"):
-        listing = ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}=${Version}\n", *_TOOLCHAIN]
+        listing = [
+            "dpkg-query",
+            "--show",
+            "--showformat=${db:Status-Abbrev} ${Package}=${Version}\n",
+            *_TOOLCHAIN,
+        ]
         done = subprocess.run(listing, capture_output=True, text=True, check=False)
         return sorted(line for line in done.stdout.splitlines() if line.startswith("ii"))
     found = [tool for tool in ("cc", "c++", "ld", "make") if shutil.which(tool)]

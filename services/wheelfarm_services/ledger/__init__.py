@@ -11,6 +11,7 @@ from wheelfarm_services.ledger.ledger import (
     Suspension,
     SuspensionOutcome,
     Wake,
+    redis_client,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "Suspension",
     "SuspensionOutcome",
     "Wake",
+    "redis_client",
 ]

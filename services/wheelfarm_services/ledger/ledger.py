@@ -162,15 +162,7 @@ class Ledger:
         self._shown_url = _without_credentials(url)
         self._wake = wake
         self._patience_s = patience_s
-        self._redis = Redis.from_url(
-            _redis_py_url(url),
-            decode_responses=True,
-            protocol=2,
-            socket_timeout=10,  # without one, a half-open connection hangs its thread for ever
-            socket_connect_timeout=5,
-            health_check_interval=15,
-            retry=Retry(NoBackoff(), 0),  # patience is kept in one place, here
-        )
+        self._redis = redis_client(url)
         self._scripts = {name: self._redis.register_script(_script_text(name)) for name in _OPERATIONS}
 
     def submit(
@@ -339,9 +331,7 @@ class Ledger:
 
     def _read_batch(self, ids: Sequence[str]) -> Iterator[JobRecord]:
         replies = self._patiently(lambda: self._fetch(ids))
-        for id_, values, waits_for, dependencies in zip(
-            ids, replies[::3], replies[1::3], replies[2::3], strict=True
-        ):
+        for id_, values, waits_for, dependencies in zip(ids, replies[::3], replies[1::3], replies[2::3], strict=True):
             fields = {name: value or "" for name, value in zip(_FIELDS, values, strict=True)}
             if fields["state"]:
                 yield _record(id_, fields, waits_for, dependencies)
@@ -408,9 +398,7 @@ def _worker_lost(message: str) -> str:
     return json.dumps(failure.to_json())
 
 
-def _record(
-    job_id: str, fields: Mapping[str, str], waits_for: Iterable[str], dependencies: Iterable[str]
-) -> JobRecord:
+def _record(job_id: str, fields: Mapping[str, str], waits_for: Iterable[str], dependencies: Iterable[str]) -> JobRecord:
     return JobRecord(
         id=job_id,
         queue=fields["queue"],
@@ -428,6 +416,19 @@ def _record(
         waits_for=tuple(sorted(waits_for)),
         dependencies=tuple(sorted(dependencies)),
         cancel=bool(fields["cancel"]),
+    )
+
+
+def redis_client(url: str) -> Redis:
+    """A client for a broker's URL, in Celery's forms; it answers in text, and never retries by itself."""
+    return Redis.from_url(
+        _redis_py_url(url),
+        decode_responses=True,
+        protocol=2,
+        socket_timeout=10,  # without one, a half-open connection hangs its thread for ever
+        socket_connect_timeout=5,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), 0),  # patience is kept in one place, the ledger
     )
 
 

@@ -1,0 +1,85 @@
+"""The wheelhouse: the farm's wheels on this machine, and the resolutions that are remembered of them.
+
+It is a folder of the store's own shape. With the embedded farm it *is* the store, so nothing is copied; with a farm
+elsewhere it is a cache beside the user's others. A remembered resolution is a PEP 751 lock of farm wheels, which uv
+installs as it stands: then no farm, no resolver and no sandbox is started.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wheelfarm.digest import digest_of, sha256_of_file
+from wheelfarm.requirements import Requirements
+from wheelfarm.target import Target
+from wheelfarm.wheel import BuiltWheel
+
+REMEMBERED_S = 86400.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remembered:
+    """A resolution that was built before: its wheels, and the lock file that names them by path and hash."""
+
+    wheels: tuple[BuiltWheel, ...]
+    lock: Path
+    age_s: float
+
+
+class Wheelhouse:
+    """Wheels and remembered locks below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def wheel(self, wheel: BuiltWheel) -> Path:
+        """Where a wheel lies, or would."""
+        return self.root / "wheels" / wheel.sha256 / wheel.filename
+
+    def missing(self, wheels: Iterable[BuiltWheel]) -> list[BuiltWheel]:
+        """The wheels that are not here, or not with the bytes that they should have."""
+        return [wheel for wheel in wheels if not self._whole(wheel)]
+
+    def recall(self, requirements: Requirements, target: Target) -> Remembered | None:
+        """What these requirements resolved to within the last day, where every wheel of it is still here."""
+        folder = self._lock_folder(requirements, target)
+        try:
+            wheels = tuple(map(BuiltWheel.from_json, json.loads((folder / "wheels.json").read_text())))
+            age_s = time.time() - (folder / "pylock.toml").stat().st_mtime
+        except (OSError, ValueError):
+            return None
+        if not 0 <= age_s <= REMEMBERED_S or self.missing(wheels):
+            return None
+        return Remembered(wheels=wheels, lock=folder / "pylock.toml", age_s=age_s)
+
+    def remember(self, requirements: Requirements, target: Target, wheels: Sequence[BuiltWheel]) -> Remembered:
+        """Remember that these requirements resolved to these wheels, all of which are here."""
+        folder = self._lock_folder(requirements, target)
+        folder.mkdir(parents=True, exist_ok=True)
+        listed = json.dumps([wheel.to_json() for wheel in wheels])
+        for name, text in (("wheels.json", listed), ("pylock.toml", self._lock(wheels))):
+            partial = folder / f".{name}.new"
+            partial.write_text(text)
+            partial.replace(folder / name)
+        return Remembered(wheels=tuple(wheels), lock=folder / "pylock.toml", age_s=0.0)
+
+    def _lock_folder(self, requirements: Requirements, target: Target) -> Path:
+        asked = [sorted(requirements.lines), sorted(requirements.constraints)]
+        hashes = {name: sorted(found) for name, found in requirements.hashes.items()}
+        return self.root / "locks" / digest_of(["lock", asked, hashes, target.name, target.revision, "default"])
+
+    def _lock(self, wheels: Sequence[BuiltWheel]) -> str:
+        """A PEP 751 lock; its paths are relative to itself, in `locks/<digest>/`."""
+        text = 'lock-version = "1.0"\ncreated-by = "wheelfarm"\n'
+        for wheel in wheels:
+            path = f"../../wheels/{wheel.sha256}/{wheel.filename}"
+            text += f"\n[[packages]]\nname = {json.dumps(wheel.name)}\nversion = {json.dumps(wheel.version)}\n"
+            text += f"[[packages.wheels]]\nname = {json.dumps(wheel.filename)}\npath = {json.dumps(path)}\n"
+            text += f'size = {wheel.size}\nhashes = {{ sha256 = "{wheel.sha256}" }}\n'
+        return text
+
+    def _whole(self, wheel: BuiltWheel) -> bool:
+        path = self.wheel(wheel)
+        return path.exists() and path.stat().st_size == wheel.size and sha256_of_file(path) == wheel.sha256

@@ -1,0 +1,85 @@
+"""The services: `python -m wheelfarm_services` answers the API and the source index and repairs what crashes leave."""
+
+import json
+import logging
+import os
+import socket
+import sys
+
+import click
+import uvicorn
+from wheelfarm.errors import InputError, WheelfarmError
+from wheelfarm.settings import Settings
+
+from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.api import Services, create_app
+from wheelfarm_services.ledger import Ledger, redis_client
+from wheelfarm_services.reconciler import Reconciler
+from wheelfarm_services.requests import Requests
+from wheelfarm_services.source_index import SourceIndex
+from wheelfarm_services.store import open_store
+from wheelfarm_services.upstream import Upstream, default_index_url
+from wheelfarm_services.wakeups import Wakeups, celery_app
+from wheelfarm_services.wheel_index import WheelIndex
+
+_RECONCILED_EVERY_S = 1.0
+
+
+@click.command()
+@click.option("--fd", type=int, help="A listening socket that was inherited, instead of an address.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8080, show_default=True, help="The port to listen on.")
+def main(fd: int | None, host: str, port: int) -> None:
+    """Answer the farm's API until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        serve(Settings.from_environment(os.environ), listening(fd, host, port))
+    except WheelfarmError as error:
+        print(json.dumps(error.to_json()), flush=True)
+        sys.exit(error.exit_code)
+
+
+def listening(fd: int | None, host: str, port: int) -> socket.socket:
+    """The socket to answer on. Raises InputError when the address is taken."""
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise InputError(f"The API can't listen on {host}:{port}: {error.strerror}.") from error
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Run API, source index and reconciler in this process."""
+    if not settings.broker:
+        raise InputError("The services need WHEELFARM_BROKER.")
+    store = open_store(settings.store)
+    redis = redis_client(settings.broker)
+    wake = Wakeups(celery_app(settings.broker))
+    ledger = Ledger(settings.broker, wake=wake, patience_s=5.0)
+    sources = SourceIndex(store, Upstream(settings.index or default_index_url(os.environ)))
+    requests = Requests(store, ledger, sources, WheelIndex(store))
+    services = Services(
+        store=store,
+        ledger=ledger,
+        sources=sources,
+        requests=requests,
+        accounts=Accounts(redis),
+        token=settings.token,
+    )
+    reconciler = Reconciler(ledger, redis, requests, wake, every_s=_RECONCILED_EVERY_S)
+    reconciler.start()
+    config = uvicorn.Config(
+        create_app(services),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=1,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+    reconciler.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Accounts: what the source index could not give one resolution, kept for a while under the resolution's id."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Literal, Protocol
+
+from redis import Redis
+from wheelfarm.errors import WheelfarmError
+from wheelfarm.job import Sdist
+
+from wheelfarm_services.upstream import ProjectPage
+
+_TTL_S = 900
+Kind = Literal["pending", "unknown", "page", "error"]
+
+
+class PageSource(Protocol):
+    def page(self, name: str) -> ProjectPage | None: ...
+
+
+class Accounts:
+    """Notes in Redis, so that any replica of the API can tell what any other answered."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def pending(self, resolution_id: str, sdist: Sdist) -> None:
+        """The metadata of `sdist` has yet to be computed."""
+        self._note(resolution_id, "pending", asdict(sdist))
+
+    def unknown(self, resolution_id: str, name: str) -> None:
+        """Upstream has no project of that name."""
+        self._note(resolution_id, "unknown", name)
+
+    def page(self, resolution_id: str, name: str) -> None:
+        """The project's page was given, and it lacks versions that upstream has as wheels only."""
+        self._note(resolution_id, "page", name)
+
+    def error(self, resolution_id: str, error: WheelfarmError) -> None:
+        """Something ended the resolution."""
+        self._note(resolution_id, "error", error.to_json())
+
+    def read(self, resolution_id: str, pages: PageSource) -> dict[str, object]:
+        """The account, as `wheelfarm.resolution.Account.from_json` reads it."""
+        notes = [json.loads(note) for note in self._redis.lrange(_key(resolution_id), 0, -1)]
+        listed = [page for kind, name in notes if kind == "page" and (page := pages.page(name)) is not None]
+        return {
+            "pending": _distinct([value for kind, value in notes if kind == "pending"]),
+            "unknown": sorted({value for kind, value in notes if kind == "unknown"}),
+            "wheels_only": {page.name: page.wheels_only for page in listed},
+            "with_sdist": {page.name: [listed.sdist.version for listed in page.sdists] for page in listed},
+            "errors": [value for kind, value in notes if kind == "error"],
+        }
+
+    def _note(self, resolution_id: str, kind: Kind, value: object) -> None:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.rpush(_key(resolution_id), json.dumps([kind, value]))
+            pipe.ltrim(_key(resolution_id), 0, 4999)
+            pipe.expire(_key(resolution_id), _TTL_S)
+            pipe.execute()
+
+
+def _key(resolution_id: str) -> str:
+    return f"{{wheelfarm}}:account:{resolution_id}"
+
+
+def _distinct(values: list[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    return list({value["sha256"]: value for value in values}.values())

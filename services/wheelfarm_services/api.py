@@ -1,0 +1,267 @@
+"""The farm's HTTP face: requests, jobs, logs, wheels and flat pages for clients, the source index for resolvers."""
+
+import base64
+import binascii
+import hmac
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from wheelfarm.errors import InputError, NotFound, WheelfarmError, error_from_json
+from wheelfarm.job import Job, JobKind, JobState, Sdist
+from wheelfarm.target import Target
+
+from wheelfarm_services import layout
+from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.requests import Request, Requests
+from wheelfarm_services.source_index import SourceIndex, render_project_page
+from wheelfarm_services.store import Store
+
+_SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
+_IMMUTABLE = "max-age=365000000, immutable"
+_CHUNK = 1 << 20
+_BODY_BYTES = 16 << 20
+_CONTROL = re.compile(r"[^\t\n -~\u00a0-\u200d\u2010-\u2027\u2030-\u2065\u206a-\ud7ff\uf900-\ufffd]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Services:
+    """What the API speaks for."""
+
+    store: Store
+    ledger: Ledger
+    sources: SourceIndex
+    requests: Requests
+    accounts: Accounts
+    token: str
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The ASGI application. Every path but /healthz asks for the farm's token, as Bearer or as Basic password."""
+    endpoints = _Endpoints(services)
+    source = "/source/default/{target}/{revision}"
+    routes = [
+        Route("/healthz", endpoints.health),
+        Route("/targets/{name}/{revision}", endpoints.register, methods=["PUT"]),
+        Route(source + "/simple/{project}/", endpoints.project_page),
+        Route(source + "/virtual/{project}/{sha256}/{filename}", endpoints.virtual_metadata),
+        Route("/resolutions/{id}", endpoints.account),
+        Route("/sdists", endpoints.mirror, methods=["POST"]),
+        Route("/requests", endpoints.submit, methods=["POST"]),
+        Route("/requests/{id}", endpoints.request, methods=["GET"]),
+        Route("/requests/{id}", endpoints.close, methods=["DELETE"]),
+        Route("/jobs/{prefix}", endpoints.job),
+        Route("/jobs/{prefix}/log", endpoints.log),
+        Route("/wheels/{sha256}/{filename}", endpoints.wheel),
+        Route("/flat/{target}/", endpoints.flat_page),
+    ]
+    app = Starlette(routes=routes, exception_handlers={WheelfarmError: _answer_error})
+    return _Authenticated(app, services.token)
+
+
+class _Endpoints:
+    """One method a route; plain functions, which Starlette runs in its thread pool."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def health(self, _: HttpRequest) -> Response:
+        self._services.ledger.ping()
+        return PlainTextResponse("ok\n")
+
+    async def register(self, http: HttpRequest) -> Response:
+        target = Target.from_json(_object(await _body(http)))
+        if (target.name, target.revision) != (http.path_params["name"], http.path_params["revision"]):
+            raise InputError("target: the path and the body name different targets.")
+        self._services.requests.register(target)
+        return Response(status_code=204)
+
+    def project_page(self, http: HttpRequest) -> Response:
+        resolution, name = _resolution(http), http.path_params["project"]
+        try:
+            page = self._services.sources.page(name)
+        except WheelfarmError as error:
+            self._services.accounts.error(resolution, error)
+            raise
+        if page is None:
+            self._services.accounts.unknown(resolution, name)
+            raise NotFound(f"The upstream index has no project {name}.")
+        if page.wheels_only:
+            self._services.accounts.page(resolution, name)
+        virtual = http.url.path.removesuffix(f"simple/{name}/") + "virtual/"
+        return Response(
+            render_project_page(page, virtual), media_type=_SIMPLE_JSON, headers={"Cache-Control": "no-cache"}
+        )
+
+    def virtual_metadata(self, http: HttpRequest) -> Response:
+        """Metadata of a virtual wheel; 425 while a job has to compute it, 404 for the wheel, which does not exist."""
+        path, resolution = http.path_params, _resolution(http)
+        if not path["filename"].endswith(".whl.metadata"):
+            raise NotFound("A virtual wheel has metadata only.")
+        sdist = self._services.sources.find(path["project"], path["sha256"])
+        revision = self._full_revision(path["target"], path["revision"])
+        try:
+            metadata = self._services.sources.metadata(sdist, revision)
+            if metadata is None:
+                self._require_not_failed(sdist, path["target"], revision)
+        except WheelfarmError as error:
+            self._services.accounts.error(resolution, error)
+            raise
+        if metadata is None:
+            self._services.accounts.pending(resolution, sdist)
+            return PlainTextResponse("its metadata is not computed yet\n", 425)
+        return Response(metadata, media_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE})
+
+    def account(self, http: HttpRequest) -> Response:
+        return JSONResponse(self._services.accounts.read(http.path_params["id"], self._services.sources))
+
+    async def mirror(self, http: HttpRequest) -> Response:
+        return await _threaded(self._mirror, await _body(http))
+
+    async def submit(self, http: HttpRequest) -> Response:
+        return await _threaded(self._submit, await _body(http))
+
+    def request(self, http: HttpRequest) -> Response:
+        return JSONResponse(self._services.requests.status(http.path_params["id"]))
+
+    def close(self, http: HttpRequest) -> Response:
+        self._services.requests.close(http.path_params["id"])
+        return Response(status_code=204)
+
+    def job(self, http: HttpRequest) -> Response:
+        return JSONResponse(self._services.requests.job(http.path_params["prefix"]).to_json())
+
+    def log(self, http: HttpRequest) -> Response:
+        prefix = http.path_params["prefix"]
+        if not re.fullmatch(r"[0-9a-f]{8,64}", prefix):
+            raise InputError(f"{prefix!r} is not the beginning of a job's id (8 hex digits or more).")
+        logs = [key for key in self._services.store.list("logs/") if key.startswith(f"logs/{prefix}")]
+        if len({key.split("/")[1] for key in logs}) != 1:
+            raise NotFound(
+                f"{'Several jobs' if logs else 'No job'} with a log {'begin' if logs else 'begins'} with {prefix!r}."
+            )
+        text = (self._services.store.get(logs[-1]) or b"").decode(errors="replace")
+        return PlainTextResponse(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), headers=_UNTRUSTED_TEXT)
+
+    def wheel(self, http: HttpRequest) -> Response:
+        sha256, filename = http.path_params["sha256"], http.path_params["filename"]
+        key = layout.wheel(sha256, filename)
+        size, file = self._services.store.size(key), self._services.store.open(key)
+        if size is None or file is None:
+            raise NotFound(f"The farm has no wheel {filename} with sha256 {sha256}.")
+        chunks = iter(lambda: file.read(_CHUNK), b"")
+        headers = {"Content-Length": str(size), "Cache-Control": _IMMUTABLE, "Accept-Ranges": "none"}
+        return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
+
+    def flat_page(self, http: HttpRequest) -> Response:
+        page = self._services.store.get(layout.flat_page(http.path_params["target"]))
+        if page is None:
+            raise NotFound(f"Nothing has been built for a target {http.path_params['target']!r}.")
+        return Response(page, media_type="text/html", headers={"Cache-Control": "no-cache"})
+
+    def _mirror(self, value: object) -> Response:
+        if not isinstance(value, list):
+            raise InputError("A list of sdists is expected.")
+        for sdist in value:
+            self._services.sources.mirror(Sdist.from_json(_object(sdist)))
+        return Response(status_code=204)
+
+    def _submit(self, value: object) -> Response:
+        return JSONResponse(self._services.requests.accept(Request.from_json(value)), status_code=202)
+
+    def _full_revision(self, target: str, prefix: str) -> str:
+        keys = list(self._services.store.list(layout.target(target, "x").rpartition("/")[0] + "/"))
+        for key in keys:
+            revision = key.rpartition("/")[2].removesuffix(".json")
+            if revision.startswith(prefix):
+                return revision
+        raise NotFound(f"The farm knows no target {target!r} in revision {prefix!r}.")
+
+    def _require_not_failed(self, sdist: Sdist, target: str, revision: str) -> None:
+        """Raise the reason where the metadata job of an sdist has failed and is remembered."""
+        queue = self._services.requests.target(target, revision).queue
+        job = Job(kind=JobKind.METADATA, sdist=sdist, target=target, target_revision=revision, queue=queue)
+        record = self._services.ledger.job(job.id)
+        if record is not None and record.state is JobState.FAILED:
+            failure = self._services.requests.failure(record)
+            raise error_from_json(failure.to_json() if failure else {})
+
+
+_UNTRUSTED_TEXT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
+
+
+class _Authenticated:
+    """Asks for the farm's token before anything else, also where there is nothing."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == "/healthz" or self._allowed(HttpRequest(scope)):
+            await self._app(scope, receive, send)
+            return
+        error = {
+            "error": "unauthorized",
+            "message": "The farm's token is missing or wrong.",
+            "hint": "WHEELFARM_TOKEN",
+        }
+        refusal = JSONResponse(error, 401, headers={"WWW-Authenticate": 'Basic realm="wheelfarm"'})
+        await refusal(scope, receive, send)
+
+    def _allowed(self, http: HttpRequest) -> bool:
+        scheme, _, given = http.headers.get("authorization", "").partition(" ")
+        secret = _basic(given)[1] if scheme.lower() == "basic" else given
+        return not self._token or hmac.compare_digest(secret.encode(), self._token.encode())
+
+
+def _resolution(http: HttpRequest) -> str:
+    """The id of the resolution that asks: the user name of its credentials."""
+    name = _basic(http.headers.get("authorization", "").partition(" ")[2])[0]
+    return name if re.fullmatch(r"[0-9a-f]{32}", name) else "none"
+
+
+def _basic(given: str) -> tuple[str, str]:
+    try:
+        user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return user, password
+
+
+async def _body(http: HttpRequest) -> object:
+    data = b""
+    async for chunk in http.stream():
+        data += chunk
+        if len(data) > _BODY_BYTES:
+            raise InputError(f"The body is larger than {_BODY_BYTES} bytes.")
+    try:
+        value: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError("The body is not JSON.") from error
+    return value
+
+
+async def _threaded(function: Callable[[object], Response], value: object) -> Response:
+    return await run_in_threadpool(function, value)
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise InputError("A JSON object is expected.")
+    return value
+
+
+async def _answer_error(http: HttpRequest, error: Exception) -> Response:
+    """The error for clients. uv takes 5xx answers for passing ones, so a resolution is ended with 422 instead."""
+    known = error if isinstance(error, WheelfarmError) else WheelfarmError(str(error))
+    status = 422 if http.url.path.startswith("/source/") and known.status >= 500 else known.status
+    return JSONResponse(known.to_json(), status_code=status)

@@ -1,0 +1,206 @@
+"""Requests: what a client asked for, accepted durably, followed through the ledger and the store."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from wheelfarm.errors import InputError, NotFound
+from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
+from wheelfarm.target import Target
+
+from wheelfarm_services import layout
+from wheelfarm_services.ledger import JobRecord, Ledger, Submission
+from wheelfarm_services.source_index import SourceIndex
+from wheelfarm_services.store import Store
+from wheelfarm_services.wheel_index import WheelIndex
+
+logger = logging.getLogger(__name__)
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_MOST_SDISTS = 5000
+_MIRRORING = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """A job of `kind` for each of `sdists`, on one target. The client makes up the id, so that it may ask twice."""
+
+    id: str
+    kind: JobKind
+    target: str
+    target_revision: str
+    sdists: tuple[Sdist, ...]
+    force: bool = False
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Request":
+        """Read a request off the wire. Raises InputError naming the field that is malformed."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("sdists"), list):
+            raise InputError("request: an object with a list of 'sdists' is expected.")
+        if not _ID.fullmatch(str(value.get("id", ""))) or value.get("kind") not in set(JobKind):
+            raise InputError("request: 'id' must be 32 hex digits and 'kind' a kind of job.")
+        if not 0 < len(value["sdists"]) <= _MOST_SDISTS:
+            raise InputError(f"request: from 1 to {_MOST_SDISTS} sdists are accepted, not {len(value['sdists'])}.")
+        return cls(
+            id=value["id"],
+            kind=JobKind(value["kind"]),
+            target=str(value.get("target")),
+            target_revision=str(value.get("target_revision")),
+            sdists=tuple(Sdist.from_json(sdist) for sdist in value["sdists"]),
+            force=bool(value.get("force", False)),
+        )
+
+    def jobs(self, queue: str) -> list[Job]:
+        """The jobs asked for, in the order of the sdists."""
+        names = {
+            "kind": self.kind,
+            "target": self.target,
+            "target_revision": self.target_revision,
+            "queue": queue,
+        }
+        return [Job(sdist=sdist, **names) for sdist in self.sdists]  # type: ignore[arg-type]
+
+
+class Requests:
+    """Accepts, follows and gives up requests."""
+
+    def __init__(self, store: Store, ledger: Ledger, sources: SourceIndex, wheels: WheelIndex) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._sources = sources
+        self._wheels = wheels
+
+    def accept(self, request: Request) -> dict[str, Any]:
+        """Take a request on: its sdists mirrored, itself durable, its jobs in the ledger; the status is returned.
+
+        Safe to repeat. Raises InputError for an sdist that the source index does not list and an unknown target.
+        """
+        jobs = request.jobs(self.target(request.target, request.target_revision).queue)
+        with ThreadPoolExecutor(_MIRRORING) as pool:
+            list(pool.map(self._sources.mirror, request.sdists))
+        missing = [job for job in jobs if not self._finished(job)]
+        if missing:
+            self._store.put(layout.open_request(request.id), json.dumps(asdict(request)).encode())
+            self._submit(request, missing)
+        return self._status(request, jobs)
+
+    def status(self, request_id: str) -> dict[str, Any]:
+        """The request as `wheelfarm.farm.RequestStatus.from_json` reads it. Raises NotFound."""
+        data = self._store.get(layout.open_request(request_id)) if _ID.fullmatch(request_id) else None
+        if data is None:
+            raise NotFound(f"The farm knows no open request {request_id!r}.")
+        request = Request.from_json(json.loads(data))
+        return self._status(request, request.jobs(self.target(request.target, request.target_revision).queue))
+
+    def close(self, request_id: str) -> None:
+        """The client has read the end of its request, or gives it up: what nobody else waits for is cancelled."""
+        if not _ID.fullmatch(request_id):
+            raise NotFound(f"{request_id!r} is not the id of a request.")
+        self._ledger.cancel(request_id)
+        self._store.delete(layout.open_request(request_id))
+
+    def resubmit(self) -> int:
+        """Bring back open requests that the ledger has forgotten (Redis was lost); the number of them."""
+        count = 0
+        for key in self._store.list(layout.open_requests()):
+            request_id = key.rpartition("/")[2].removesuffix(".json")
+            data = None if self._ledger.request_exists(request_id) else self._store.get(key)
+            if data is not None:
+                request = Request.from_json(json.loads(data))
+                jobs = request.jobs(self.target(request.target, request.target_revision).queue)
+                missing = [job for job in jobs if not self._finished(job)]
+                self._submit(request, missing)
+                count += bool(missing)
+        return count
+
+    def target(self, name: str, revision: str) -> Target:
+        """A registered target. Raises InputError when there is none of that name and revision."""
+        data = self._store.get(layout.target(name, revision))
+        if data is None:
+            raise InputError(f"The farm knows no target {name!r} in revision {revision[:16]!r}.")
+        return Target.from_json(json.loads(data))
+
+    def register(self, target: Target) -> None:
+        """Make a target known."""
+        self._store.put_new(layout.target(target.name, target.revision), json.dumps(target.to_json()).encode())
+
+    def job(self, prefix: str) -> JobStatus:
+        """The job whose id begins with `prefix`. Raises NotFound when there is none or more than one."""
+        found = self._ledger.find(prefix) if re.fullmatch(r"[0-9a-f]{4,64}", prefix) else []
+        record = self._ledger.job(found[0]) if len(found) == 1 else None
+        if record is None:
+            raise NotFound(
+                f"{'Several jobs begin' if len(found) > 1 else 'No job of this farm begins'} with {prefix!r}.",
+                hint="Job ids stand in the output of install and build.",
+            )
+        return self.job_status(record)
+
+    def job_status(self, record: JobRecord) -> JobStatus:
+        """A job as clients see it."""
+        job = Job.from_json(json.loads(record.spec))
+        return JobStatus(
+            id=record.id,
+            kind=job.kind,
+            sdist=job.sdist,
+            state=record.state,
+            attempt=record.attempt,
+            queued_at=record.queued_at,
+            started_at=record.started_at,
+            finished_at=record.finished_at,
+            waits_for=record.waits_for,
+            failure=self.failure(record),
+        )
+
+    def failure(self, record: JobRecord) -> Failure | None:
+        """Why a job failed: its own reason, or that of the job it depended on."""
+        if record.state is JobState.CANCELLED:
+            return Failure(failure_class=FailureClass.CANCELLED, error="cancelled", message="The job was cancelled.")
+        if record.state is not JobState.FAILED:
+            return None
+        root = self._ledger.job(record.cause) if record.cause else None
+        if root is None or root.id == record.id or not root.failure:
+            return Failure.from_json(json.loads(record.failure)) if record.failure else _UNKNOWN
+        value = json.loads(root.failure)
+        return Failure.from_json({**value, "failure_class": FailureClass.DEPENDENCY, "cause": root.id})
+
+    def _submit(self, request: Request, jobs: list[Job]) -> None:
+        submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
+        self._ledger.submit(request.id, submissions, force=request.force)
+
+    def _finished(self, job: Job) -> bool:
+        if job.kind is JobKind.WHEEL:
+            return self._wheels.find(job) is not None
+        keys = (
+            layout.static_metadata(job.sdist.sha256),
+            layout.built_metadata(job.sdist.sha256, job.target_revision),
+        )
+        return any(self._store.size(key) is not None for key in keys)
+
+    def _status(self, request: Request, jobs: list[Job]) -> dict[str, Any]:
+        records = {record.id: record for record in self._ledger.request(request.id)}
+        statuses = {job.id: self._unrecorded(job) for job in jobs if job.id not in records}
+        statuses |= {record.id: self.job_status(record) for record in records.values()}
+        wheels = {job.id: manifest.wheel.to_json() for job in jobs if statuses[job.id].state is JobState.DONE
+                  and (manifest := self._wheels.find(job))}  # fmt: skip
+        return {
+            "id": request.id,
+            "requested": [job.id for job in jobs],
+            "jobs": [status.to_json() for status in statuses.values()],
+            "wheels": wheels,
+        }
+
+    def _unrecorded(self, job: Job) -> JobStatus:
+        """A job that the ledger does not know: finished before, or forgotten by Redis and soon resubmitted."""
+        state = JobState.DONE if self._finished(job) else JobState.QUEUED
+        return JobStatus(id=job.id, kind=job.kind, sdist=job.sdist, state=state)
+
+
+_UNKNOWN = Failure(
+    failure_class=FailureClass.INFRASTRUCTURE,
+    error="farm-unavailable",
+    message="The farm lost the reason of a failure.",
+)

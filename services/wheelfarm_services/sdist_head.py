@@ -1,0 +1,134 @@
+"""The two files of an sdist that are read outside a sandbox: `pyproject.toml` and `PKG-INFO`, as bounded streams.
+
+Nothing is unpacked. Every size that the archive states is checked before anything of that size is read.
+"""
+
+import gzip
+import hashlib
+import io
+import tarfile
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Self
+
+from wheelfarm.errors import BadSdist
+from wheelfarm.job import Sdist
+
+_MEMBER_BYTES = {"PKG-INFO": 4 << 20, "pyproject.toml": 512 << 10}
+_HEADER_BYTES = 1 << 20
+_UNPACKED_BYTES = 8 << 30
+_MEMBERS = 500_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SdistHead:
+    """The sdist's `PKG-INFO` (bytes, or None) and `pyproject.toml` (parsed, or None, and the sha256 of its bytes)."""
+
+    pkg_info: bytes | None
+    pyproject: dict[str, Any] | None
+    pyproject_sha256: str
+
+
+def read_head(sdist: Sdist, file: BinaryIO) -> SdistHead:
+    """Read the head of an sdist's archive. Raises BadSdist when it is no archive, or one that lies about itself."""
+    members = _zip_members(file) if sdist.filename.endswith(".zip") else _tar_members(file)
+    found: dict[str, bytes] = {}
+    try:
+        for name, data in members:
+            found.setdefault(name, data)
+            if len(found) == len(_MEMBER_BYTES):
+                break
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+    ) as error:
+        raise bad_archive(sdist, str(error)) from error
+    pyproject = found.get("pyproject.toml")
+    return SdistHead(
+        pkg_info=found.get("PKG-INFO"),
+        pyproject=_parse(sdist, pyproject),
+        pyproject_sha256="" if pyproject is None else hashlib.sha256(pyproject).hexdigest(),
+    )
+
+
+def bad_archive(sdist: Sdist, reason: str) -> BadSdist:
+    return BadSdist(
+        f"{sdist.filename} is not an sdist that can be unpacked: {reason}.",
+        hint=f"Ask for another version than {sdist.version}, or report it to the project.",
+    )
+
+
+class _BoundedTarInfo(tarfile.TarInfo):
+    """A member whose header can't make `tarfile` read much: extended headers are small, sizes not negative."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
+        extended = info.type not in tarfile.SUPPORTED_TYPES or info.type in tarfile.GNU_TYPES
+        if info.size < 0 or (extended and info.type != tarfile.GNUTYPE_SPARSE and info.size > _HEADER_BYTES):
+            raise tarfile.ReadError(f"a header states {info.size} bytes")
+        return info
+
+
+class _Counted(io.RawIOBase):
+    """A decompressed stream that ends in an error past the limit."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream, self._left = stream, _UNPACKED_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(min(size, 1 << 20) if size >= 0 else 1 << 20)
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError(f"it unpacks to more than {_UNPACKED_BYTES} bytes")
+        return data
+
+
+def _tar_members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    stream = _Counted(gzip.GzipFile(fileobj=file))
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_BoundedTarInfo) as archive:
+        for number, member in enumerate(archive):
+            if number > _MEMBERS:
+                raise OSError(f"it has more than {_MEMBERS} members")
+            name = _wanted(member.name)
+            if name and member.isreg():
+                yield name, _bounded(name, member.size, archive.extractfile(member))
+
+
+def _zip_members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist()[:_MEMBERS]:
+            if name := _wanted(info.filename):
+                with archive.open(info) as member:
+                    yield name, _bounded(name, info.file_size, member)
+
+
+def _wanted(path: str) -> str:
+    """The file's name where it is one of the two, directly in the archive's top folder; else ""."""
+    parts = path.removeprefix("./").split("/")
+    return parts[1] if len(parts) == 2 and parts[1] in _MEMBER_BYTES else ""
+
+
+def _bounded(name: str, size: int, member: Any) -> bytes:
+    limit = _MEMBER_BYTES[name]
+    data: bytes = member.read(limit + 1) if size <= limit else b""
+    if size > limit or len(data) > limit:
+        raise OSError(f"its {name} is larger than {limit} bytes")
+    return data
+
+
+def _parse(sdist: Sdist, data: bytes | None) -> dict[str, Any] | None:
+    if data is None:
+        return None
+    try:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_archive(sdist, f"its pyproject.toml can't be parsed ({error})") from error

@@ -1,0 +1,176 @@
+"""The wheel index: what was built, under which name, and the page per target that installers read.
+
+Publishing goes wheel, metadata, manifest (the commit), index entry, page; a crash between any two leaves nothing half
+told, and publishing again goes on from there. Names are claimed for ever: a file name never means two contents.
+"""
+
+import html
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from wheelfarm.digest import digest_of
+from wheelfarm.job import Job, Sdist
+from wheelfarm.wheel import BuiltWheel
+
+from wheelfarm_services import layout
+from wheelfarm_services.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRequirement:
+    """A build requirement of a plan: the sdist it was built from, and the wheel."""
+
+    sdist: Sdist
+    wheel: BuiltWheel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a build will use, exactly: its build requirements, sorted by name, and the key of everything that decides
+    the wheel's bytes."""
+
+    build_key: str
+    requirements: tuple[PlannedRequirement, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Plan":
+        requirements = tuple(
+            PlannedRequirement(
+                sdist=Sdist.from_json(requirement["sdist"]), wheel=BuiltWheel.from_json(requirement["wheel"])
+            )
+            for requirement in value["requirements"]
+        )
+        return cls(build_key=value["build_key"], requirements=requirements)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The commit of one build: the wheel as published, the digest it had before it was stamped, and its provenance."""
+
+    wheel: BuiltWheel
+    unstamped_sha256: str
+    metadata_sha256: str
+    requires_python: str
+    target: str
+    provenance: dict[str, Any]
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Manifest":
+        value = json.loads(data)
+        return cls(**{**value, "wheel": BuiltWheel.from_json(value["wheel"])})
+
+
+class WheelIndex:
+    """Plans, manifests, names and pages in the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def plan(self, job: Job) -> Plan | None:
+        """The plan recorded for a job's request key."""
+        data = self._store.get(layout.plan(job.request_key))
+        return None if data is None else Plan.from_json(json.loads(data))
+
+    def record_plan(self, job: Job, plan: Plan) -> Plan:
+        """Record the plan and return the one that stands: an earlier one does where its wheel was committed."""
+        data = json.dumps(plan.to_json()).encode()
+        if not self._store.put_new(layout.plan(job.request_key), data):
+            earlier = self.plan(job)
+            if earlier is not None and self.manifest(earlier.build_key) is not None:
+                return earlier
+            self._store.put(layout.plan(job.request_key), data)
+        return plan
+
+    def manifest(self, build_key: str) -> Manifest | None:
+        """The manifest of a build, or None while it has not been committed."""
+        data = self._store.get(layout.manifest(build_key))
+        return None if data is None else Manifest.from_json(data)
+
+    def find(self, job: Job) -> Manifest | None:
+        """What was built for a job, by its recorded plan."""
+        plan = self.plan(job)
+        return self.manifest(plan.build_key) if plan else None
+
+    def claim_name(self, target: str, filename: str, unstamped_sha256: str) -> tuple[str, int]:
+        """The file name, with the lowest free build tag, under which these bytes may be published; and that tag.
+
+        The same bytes get the same name again, other bytes never do (PEP 427 build tags; uv and pip prefer the higher).
+        """
+        claim = json.dumps({"unstamped_sha256": unstamped_sha256}).encode()
+        tag = 1
+        while True:
+            stamped = with_build_tag(filename, tag)
+            key = layout.name_claim(target, stamped)
+            if self._store.put_new(key, claim) or self._store.get(key) == claim:
+                return stamped, tag
+            tag += 1
+
+    def publish(self, build_key: str, manifest: Manifest, wheel: Path, metadata: bytes) -> Manifest:
+        """Publish a wheel; safe to repeat. Of two builds of one key the first to commit stands, and is returned."""
+        built = manifest.wheel
+        self._store.put_file(layout.wheel(built.sha256, built.filename), wheel)
+        self._store.put(layout.wheel_metadata(built.sha256, built.filename), metadata)
+        self._store.put_new(layout.manifest(build_key), manifest.to_json())
+        committed = self.manifest(build_key) or manifest
+        self.enlist(committed)
+        return committed
+
+    def enlist(self, manifest: Manifest) -> None:
+        """See to it that a committed wheel stands on its target's index; does nothing when it does."""
+        filename = manifest.wheel.filename
+        self._store.put_new(layout.index_entry(manifest.target, filename), manifest.to_json())
+        page = self._store.get(layout.flat_page(manifest.target)) or b""
+        if f">{html.escape(filename)}<".encode() not in page:
+            self.render(manifest.target)
+
+    def render(self, target: str) -> None:
+        """Write the target's flat page from its entries; of several renderers at once none loses an entry."""
+        key = layout.flat_page(target)
+        while True:
+            current = self._store.get_with_etag(key)
+            page = render_flat_page(target, self.entries(target))
+            if self._store.replace(key, page, current[1] if current else None):
+                return
+
+    def entries(self, target: str) -> list[Manifest]:
+        """Everything on a target's index, by file name."""
+        found = (self._store.get(key) for key in self._store.list(layout.index_entries(target)))
+        return [Manifest.from_json(data) for data in found if data is not None]
+
+
+def with_build_tag(filename: str, tag: int) -> str:
+    """The wheel's file name with that build tag in place of whatever it had."""
+    parts = filename.removesuffix(".whl").split("-")
+    return "-".join([*parts[:2], str(tag), *parts[-3:]]) + ".whl"
+
+
+def build_key(**facts: Any) -> str:
+    """The digest of everything that decides a wheel's bytes; wheels are reused by it."""
+    return digest_of(["build", facts])
+
+
+def render_flat_page(target: str, entries: list[Manifest]) -> bytes:
+    """The find-links page: relative links, one sha256 each, `+` written as `%2B` (pip and uv then agree)."""
+    links = "\n".join(_link(entry) for entry in entries)
+    title = f"Wheels for {html.escape(target)}"
+    head = f'<meta charset="utf-8"><meta name="pypi:repository-version" content="1.4"><title>{title}</title>'
+    return f"<!DOCTYPE html>\n<html><head>{head}</head>\n<body>\n{links}\n</body></html>\n".encode()
+
+
+def _link(entry: Manifest) -> str:
+    wheel = entry.wheel
+    attributes = f'data-core-metadata="sha256={entry.metadata_sha256}"'
+    if entry.requires_python:
+        attributes += f' data-requires-python="{html.escape(re.sub(r"[^ -~]", "", entry.requires_python))}"'
+    href = f"../../{layout.wheel(wheel.sha256, quote(wheel.filename))}#sha256={wheel.sha256}"
+    return f'<a href="{html.escape(href)}" {attributes}>{html.escape(wheel.filename)}</a><br>'

@@ -1,0 +1,61 @@
+"""What runs inside the sandbox, and how its parts are laid out for it.
+
+`inside.py` is run by the environment's own interpreter, of any Python from 3.8 on; the libraries it needs are shown to
+it apart from the environment, so that they neither shadow nor complete what a project asked for. Their digest is part
+of every build key.
+"""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from wheelfarm.errors import SandboxUnavailable
+
+MOUNTED_AT = "/driver"
+_LIBRARIES = ("installer", "packaging", "pyproject_hooks")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Driver:
+    """The driver's files in one folder, to be mounted at `MOUNTED_AT`, and the digest of them all."""
+
+    folder: Path
+    digest: str
+
+    @property
+    def script(self) -> str:
+        return f"{MOUNTED_AT}/inside.py"
+
+
+def lay_out_driver(cache: Path) -> Driver:
+    """Copy the driver and its libraries to a folder of their own, named by their digest, unless it is there."""
+    sources = {Path("inside.py"): Path(__file__).with_name("inside.py")}
+    for library in _LIBRARIES:
+        root = _library_root(library)
+        sources |= {Path("lib") / library / path.relative_to(root): path for path in sorted(root.rglob("*.py"))}
+    digest = _digest(sources)
+    folder = cache / "driver" / digest[:32]
+    if not folder.exists():
+        partial = folder.with_suffix(".new")
+        shutil.rmtree(partial, ignore_errors=True)
+        for path, source in sources.items():
+            (partial / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, partial / path)
+        partial.replace(folder)
+    return Driver(folder=folder, digest=digest)
+
+
+def _library_root(library: str) -> Path:
+    spec = find_spec(library)
+    if spec is None or spec.origin is None:
+        raise SandboxUnavailable(f"The worker lacks the library {library}.", hint="pip install 'wheelfarm[workers]'")
+    return Path(spec.origin).parent
+
+
+def _digest(sources: dict[Path, Path]) -> str:
+    digest = hashlib.sha256()
+    for path, source in sorted(sources.items()):
+        digest.update(f"{path.as_posix()} {hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,344 @@
+"""Inside the sandbox: unpack an sdist and build its wheel (PEP 517), or unpack a wheel into an importable tree.
+
+Run as a script, on Python 3.8 or later. Its task comes as JSON on stdin; its answer, one line of JSON followed by the
+wheel's bytes, goes to the descriptor WHEELFARM_RESULT_FD. What the backend prints is the build log.
+
+Hooks run through pyproject_hooks, each in a fork of this process, which has imported the backend once.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import runpy
+import sys
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LIBRARIES = os.path.join(HERE, "lib")
+ROOT = os.environ.pop("WHEELFARM_ROOT", "")
+RESULT_FD = int(os.environ.pop("WHEELFARM_RESULT_FD"))
+OLDEST_ZIP_TIME = 315532800  # 1980-01-01, the first moment a zip entry can state
+NEWEST_ZIP_TIME = 4354819198  # 2107-12-31
+
+
+class Refused(Exception):
+    """The archive can't be unpacked as an sdist."""
+
+
+def main():
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]
+    task = json.load(sys.stdin)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.umask(0o022)
+    {"build": build, "tree": make_tree}[task["do"]](task)
+
+
+def answer(outcome, body=None, **facts):
+    """Write the answer and leave; nothing of the backend's runs after it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with os.fdopen(RESULT_FD, "wb") as result:
+        result.write(json.dumps({"outcome": outcome, **facts}).encode() + b"\n")
+        if body is not None:
+            with open(body, "rb") as file:
+                while True:
+                    chunk = file.read(1 << 20)
+                    if not chunk:
+                        break
+                    result.write(chunk)
+    os._exit(0)
+
+
+def build(task):
+    try:
+        source, epoch = unpack(ROOT + "/in/sdist", task["filename"], ROOT + "/build/source")
+    except Refused as refusal:
+        answer("refused", reason=str(refusal))
+    os.environ["SOURCE_DATE_EPOCH"] = str(epoch)
+    facts = {
+        "source_date_epoch": epoch,
+        "pyproject_sha256": digest_of_file(os.path.join(source, "pyproject.toml")),
+    }
+    caller = hook_caller(source, task["build_system"])
+    asked = hook(caller.get_requires_for_build_wheel, task["config_settings"], facts)
+    required, missing = judge(asked) if asked else ([], [])
+    if missing:
+        answer("missing", requires=required, missing=missing, **facts)
+    output = ROOT + "/build/wheel"
+    os.mkdir(output)
+    made = hook(lambda settings: caller.build_wheel(output, settings), task["config_settings"], facts)
+    path = os.path.join(output, os.path.basename(made))
+    if not os.path.isfile(path) or os.path.islink(path):
+        answer("failed", reason="the backend names a wheel that it did not make: %r" % made, **facts)
+    answer("built", path, wheel=os.path.basename(made), requires=required, **facts)
+
+
+def hook(function, settings, facts):
+    """What a hook returned; a hook that fails ends the build with its reason."""
+    try:
+        return function(settings)
+    except Exception as error:
+        backend_failure = getattr(error, "traceback", "")
+        print(backend_failure or "".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        answer("failed", reason=reason_of(error, backend_failure), **facts)
+
+
+def reason_of(error, backend_failure):
+    lines = [line for line in str(backend_failure).splitlines() if line.strip()]
+    return (lines[-1] if lines else "%s: %s" % (type(error).__name__, error))[:2000]
+
+
+def hook_caller(source, build_system):
+    sys.path.insert(0, LIBRARIES)
+    import pyproject_hooks
+
+    sys.path.remove(LIBRARIES)
+    if not build_system["backend_path"]:
+        preload(build_system["backend"])
+    return pyproject_hooks.BuildBackendHookCaller(
+        source, build_system["backend"], backend_path=build_system["backend_path"] or None, runner=run_forked
+    )
+
+
+def preload(backend):
+    """Import the backend once, for every fork to inherit. What fails here fails again, told properly, in the hook."""
+    try:
+        importlib.import_module(backend.partition(":")[0])
+    except Exception:
+        pass
+
+
+def run_forked(command, cwd=None, extra_environ=None):
+    """A runner for pyproject_hooks: its own script, in a fork of this process instead of a new interpreter."""
+
+    def run_script():
+        forget_libraries()
+        os.close(RESULT_FD)
+        os.chdir(cwd)
+        os.environ.update(extra_environ or {})
+        sys.argv = list(command[1:])
+        runpy.run_path(command[1], run_name="__main__")
+
+    status, said = in_fork(run_script)
+    if status != 0:
+        raise RuntimeError(json.loads(said) if said else "the backend's process ended with status %d" % status)
+
+
+def in_fork(function):
+    """Call a function in a fork; its exit status, and its result, or what it died of, as JSON text."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status, said = 1, ""
+        try:
+            os.close(reading)
+            said, status = json.dumps(function()), 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException as error:
+            traceback.print_exc()
+            said = json.dumps(("%s: %s" % (type(error).__name__, error))[:2000])
+        finally:
+            leave(writing, said, status)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    return os.waitpid(child, 0)[1], said
+
+
+def leave(writing, said, status):
+    try:
+        os.write(writing, said.encode())
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def forget_libraries():
+    """Leave the environment's modules alone in a fork: the driver's must not stand in for what it lacks."""
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(LIBRARIES):
+            del sys.modules[name]
+
+
+def judge(asked):
+    status, said = in_fork(lambda: missing_requirements(asked))
+    if status != 0:
+        answer("failed", reason="the requirements that the backend asks for can't be read: %s" % said)
+    return json.loads(said)
+
+
+def missing_requirements(asked):
+    """Of the requirements a hook asked for: those that apply here, and those of them the environment does not meet."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "packaging"]:
+        del sys.modules[name]
+    sys.path.insert(0, LIBRARIES)
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.requirements import Requirement
+
+    required, missing = [], []
+    for requirement in map(Requirement, asked):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        requirement.marker = None
+        required.append(str(requirement))
+        try:
+            met = requirement.specifier.contains(version(requirement.name), prereleases=True)
+        except PackageNotFoundError:
+            met = False
+        if not met or requirement.url or requirement.extras:
+            missing.append(str(requirement))
+    return required, missing
+
+
+def digest_of_file(path):
+    """The sha256 of a file, or "" where there is none."""
+    if not os.path.isfile(path):
+        return ""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+# Unpacking: tarfile's own filter is absent from or bypassed on many interpreters in use, so every member is judged
+# here. The sandbox is the boundary; the judgement is so that a lying archive is named as one.
+
+
+def unpack(archive, filename, folder):
+    """Unpack an sdist; its top folder, and the newest time that its files state (for SOURCE_DATE_EPOCH)."""
+    os.mkdir(folder)
+    try:
+        times = unpack_zip(archive, folder) if filename.endswith(".zip") else unpack_tar(archive, folder)
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused("%s: %s" % (type(error).__name__, error)) from error
+    found = os.listdir(folder)
+    if len(found) != 1 or not os.path.isdir(os.path.join(folder, found[0])):
+        raise Refused("it holds %d entries at its top where one folder is expected" % len(found))
+    return os.path.join(folder, found[0]), int(min(max([*times, OLDEST_ZIP_TIME]), NEWEST_ZIP_TIME))
+
+
+def unpack_tar(archive, folder):
+    import tarfile
+
+    times = []
+    with tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            if member.type in (tarfile.XGLTYPE,) or os.path.normpath(member.name) == ".":
+                continue
+            path = inside(folder, member.name)
+            if member.isdir():
+                os.makedirs(path, exist_ok=True)
+            elif member.isreg():
+                write_member(path, tar.extractfile(member), member.mode & 0o111)
+                times.append(member.mtime)
+            elif member.issym():
+                inside(folder, os.path.join(os.path.dirname(member.name), member.linkname), member.name)
+                make_way(path)
+                os.symlink(member.linkname, path)
+            elif member.islnk():
+                source = inside(folder, member.linkname, member.name)
+                make_way(path)
+                os.link(source, path)
+            else:
+                raise Refused("%r is a device or another special file" % member.name)
+    return times
+
+
+def unpack_zip(archive, folder):
+    import calendar
+    import zipfile
+
+    times = []
+    with zipfile.ZipFile(archive) as packed:
+        for info in packed.infolist():
+            path = inside(folder, info.filename)
+            if info.is_dir():
+                os.makedirs(path, exist_ok=True)
+                continue
+            with packed.open(info) as member:
+                write_member(path, member, (info.external_attr >> 16) & 0o111)
+            times.append(calendar.timegm((*info.date_time, 0, 0, 0)))
+    return times
+
+
+def inside(folder, name, member=None):
+    """The path of a member, links resolved; refused when it leaves the folder."""
+    path = os.path.join(folder, name)
+    parent = os.path.realpath(os.path.dirname(path))
+    if os.path.isabs(name) or os.path.commonpath([parent, folder]) != folder or os.path.basename(path) == "..":
+        raise Refused("%r leads out of the archive" % (member or name))
+    resolved = os.path.normpath(os.path.join(parent, os.path.basename(path)))
+    if os.path.commonpath([resolved, folder]) != folder:
+        raise Refused("%r leads out of the archive" % (member or name))
+    return resolved
+
+
+def make_way(path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.lexists(path):
+        os.remove(path)
+
+
+def write_member(path, member, executable):
+    make_way(path)
+    with open(path, "wb") as file:
+        while True:
+            chunk = member.read(1 << 20)
+            if not chunk:
+                break
+            file.write(chunk)
+    os.chmod(path, 0o755 if executable else 0o644)
+
+
+def make_tree(task):
+    """Unpack a wheel below /tree, laid out as an environment is, and compile it; no code of the wheel runs."""
+    import compileall
+    import py_compile
+
+    sys.path.insert(0, LIBRARIES)
+    import installer
+    import installer.destinations
+    import installer.sources
+
+    root = ROOT + "/tree"
+    library = os.path.join(root, task["site_packages"])
+    python = os.path.basename(os.path.dirname(task["site_packages"]))
+    scheme = {
+        "purelib": library,
+        "platlib": library,
+        "scripts": root + "/bin",
+        "data": root,
+        "headers": "%s/include/site/%s/%s" % (root, python, task["name"]),
+    }
+    destination = installer.destinations.SchemeDictionaryDestination(scheme, "/env/bin/python", "posix")
+    with installer.sources.WheelFile.open(ROOT + "/in/" + task["filename"]) as source:
+        installer.install(source, destination, {"INSTALLER": b"wheelfarm\n"})
+    relocate_scripts(root + "/bin")
+    compileall.compile_dir(
+        library, quiet=2, stripdir=root, prependdir="/env",
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )  # fmt: skip
+    answer("made")
+
+
+def relocate_scripts(folder):
+    """Let scripts find their environment by PATH, so that a tree serves wherever it is laid."""
+    fixed = b"#!/env/bin/python"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        path = os.path.join(folder, name)
+        with open(path, "rb") as file:
+            content = file.read()
+        if content.startswith(fixed):
+            with open(path, "wb") as file:
+                file.write(b"#!/usr/bin/env python" + content[len(fixed) :])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""One turn of a worker: claim a job, hold it with heartbeats, run the pipeline, tell the ledger how it ended."""
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
+
+from wheelfarm.errors import (
+    BadWheel,
+    BuildCycle,
+    BuildFailed,
+    BuildLimitExceeded,
+    BuildTimeout,
+    FarmUnavailable,
+    JobCancelled,
+    UpstreamError,
+    WheelfarmError,
+)
+from wheelfarm.job import Failure, FailureClass, Job
+from wheelfarm_services import layout
+from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, Submission, SuspensionOutcome
+from wheelfarm_services.store import Store
+
+from wheelfarm_workers.pipeline import Hold, Suspended
+
+logger = logging.getLogger(__name__)
+
+_LOG_TAIL_BYTES = 4000
+_REMEMBERED_S = {
+    FailureClass.INFRASTRUCTURE: 0.0,
+    FailureClass.WORKER_LOST: 0.0,
+    FailureClass.LIMIT: 600.0,
+    FailureClass.DEPENDENCY: 600.0,
+    FailureClass.BUILD: 3600.0,
+    FailureClass.INPUT: 3600.0,
+    FailureClass.CANCELLED: 0.0,
+}
+"""How long a failure answers for the next request of the same job, by its class."""
+
+
+class JobPipeline(Protocol):
+    def run(self, job: Job, hold: Hold) -> dict[str, Any]: ...
+
+
+class DependencyFailed(Exception):
+    """A job that this one needs has failed, for that reason."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class JobRunner:
+    """Runs the jobs of one worker; `run_next` may be called from several threads at once."""
+
+    def __init__(self, *, ledger: Ledger, store: Store, pipeline: JobPipeline, worker: str, lease_s: float) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._pipeline = pipeline
+        self._worker = worker
+        self._lease_s = lease_s
+
+    def run_next(self, queue: str) -> None:
+        """Claim a job of the queue, if there is one, and see it to its end or to its suspension."""
+        claim = self._ledger.claim(queue, worker=self._worker, lease_s=self._lease_s)
+        if claim is None:
+            return
+        job = Job.from_json(json.loads(claim.spec))
+        facts = {"job": claim.job_id[:12], "sdist": str(job.sdist), "kind": job.kind, "target": job.target}
+        with ClaimedHold(self._ledger, claim, self._lease_s) as hold:
+            try:
+                result = self._pipeline.run(job, hold)
+                self._keep_log(claim, hold)
+                self._ledger.complete(claim, json.dumps(result))
+                logger.info("job done", extra=facts)
+            except Suspended:
+                logger.info("job waits", extra=facts)
+            except Exception as error:
+                self._fail(claim, hold, error, facts)
+
+    def _fail(self, claim: Claim, hold: "ClaimedHold", error: Exception, facts: dict[str, str]) -> None:
+        if hold.lost:
+            logger.warning("job lost to another worker", extra=facts)
+            return
+        if not isinstance(error, WheelfarmError | DependencyFailed):
+            logger.exception("job ended by a fault of the farm", extra=facts)
+        failure = failure_of(error, hold.log_tail())
+        try:
+            self._keep_log(claim, hold)
+        except WheelfarmError:
+            logger.warning("build log not kept", extra=facts)
+        retry = failure.failure_class is FailureClass.INFRASTRUCTURE
+        remember_s = _REMEMBERED_S[failure.failure_class]
+        self._ledger.fail(claim, json.dumps(failure.to_json()), retry=retry, remember_s=remember_s)
+        logger.info("job failed", extra={**facts, "reason": failure.message})
+
+    def _keep_log(self, claim: Claim, hold: "ClaimedHold") -> None:
+        if data := hold.whole_log():
+            self._store.put(layout.build_log(claim.job_id, claim.attempt), data)
+
+
+def failure_of(error: Exception, log_tail: str) -> Failure:
+    """What the ledger keeps of an error. What is no error of ours is a fault of the farm, and tried again."""
+    if isinstance(error, DependencyFailed):
+        return error.failure
+    if not isinstance(error, WheelfarmError):
+        message = f"The farm failed: {type(error).__name__}: {error}."
+        return Failure(failure_class=FailureClass.INFRASTRUCTURE, error=FarmUnavailable.code, message=message[:4000])
+    return Failure(
+        failure_class=failure_class_of(error),
+        error=error.code,
+        message=error.message[:8000],
+        hint=error.hint[:8000],
+        log_tail=log_tail if isinstance(error, BuildFailed | BuildTimeout | BuildLimitExceeded | BadWheel) else "",
+    )
+
+
+def failure_class_of(error: WheelfarmError) -> FailureClass:
+    """The class of an error, which decides what is retried and for how long the answer stands."""
+    match error:
+        case FarmUnavailable() | UpstreamError():
+            return FailureClass.INFRASTRUCTURE
+        case BuildTimeout() | BuildLimitExceeded():
+            return FailureClass.LIMIT
+        case BuildFailed() | BadWheel():
+            return FailureClass.BUILD
+        case BuildCycle():
+            return FailureClass.DEPENDENCY
+        case JobCancelled():
+            return FailureClass.CANCELLED
+        case _:
+            return FailureClass.INPUT
+
+
+class ClaimedHold:
+    """The hold on a claimed job: heartbeats from a thread of its own, its dependencies, its log.
+
+    `cancelled` is set when the job was cancelled and when another worker has taken it over (`lost`); a ledger that does
+    not answer or has forgotten the job changes nothing, for the result is safe in the store.
+    """
+
+    def __init__(self, ledger: Ledger, claim: Claim, lease_s: float) -> None:
+        self.cancelled = threading.Event()
+        self.lost = False
+        self._ledger = ledger
+        self._claim = claim
+        self._lease_s = lease_s
+        self._log = bytearray()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"beat-{claim.job_id[:8]}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=1.0)
+
+    def log(self, data: bytes) -> None:
+        """Add to the build log; the sandbox bounds its length."""
+        self._log += data
+
+    def whole_log(self) -> bytes:
+        return bytes(self._log)
+
+    def log_tail(self) -> str:
+        return self._log[-_LOG_TAIL_BYTES:].decode(errors="replace")
+
+    def require(self, jobs: Sequence[Job]) -> None:
+        """See `wheelfarm_workers.pipeline.Hold.require`. Raises BuildCycle, naming the members, where one closes."""
+        submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
+        suspension = self._ledger.suspend(self._claim, submissions)
+        match suspension.outcome:
+            case SuspensionOutcome.READY:
+                return
+            case SuspensionOutcome.WAITING:
+                raise Suspended
+            case SuspensionOutcome.CYCLE:
+                raise _cycle(self._ledger, suspension.members)
+            case SuspensionOutcome.DEPENDENCY_FAILED:
+                raise _dependency_failed(self._ledger, suspension.members)
+            case SuspensionOutcome.LOST:
+                self.lost = True
+                raise JobCancelled("Another worker has taken the job over.")
+            case SuspensionOutcome.UNKNOWN:
+                self.lost = True
+                raise FarmUnavailable("The ledger has forgotten the job; it will be submitted again.")
+            case SuspensionOutcome.TOO_LARGE:
+                raise BuildCycle("The build requirements form a graph too large to be checked for cycles.")
+
+    def _beat(self) -> None:
+        while not self._over.wait(self._lease_s / 4):
+            try:
+                answer = self._ledger.beat(self._claim, lease_s=self._lease_s)
+            except WheelfarmError:
+                continue
+            if answer in (Beat.CANCEL, Beat.LOST):
+                self.lost = answer is Beat.LOST
+                self.cancelled.set()
+                return
+
+
+def _cycle(ledger: Ledger, members: Sequence[str]) -> BuildCycle:
+    named = [_named(ledger.job(job_id), job_id) for job_id in members]
+    distinct = [name for number, name in enumerate(named) if number == 0 or name != named[number - 1]]
+    return BuildCycle(
+        f"These projects need each other to be built: {' -> '.join(distinct)}.",
+        hint="Ask for a version of one of them that does not, or name other versions of it in the requirements.",
+    )
+
+
+def _named(record: JobRecord | None, job_id: str) -> str:
+    return str(Job.from_json(json.loads(record.spec)).sdist) if record else f"job {job_id[:12]}"
+
+
+def _dependency_failed(ledger: Ledger, members: Sequence[str]) -> DependencyFailed:
+    record = ledger.job(members[0]) if members else None
+    root = ledger.job(record.cause) if record and record.cause else record
+    if root is None or not root.failure:
+        reason = Failure(
+            failure_class=FailureClass.DEPENDENCY,
+            error=FarmUnavailable.code,
+            message="A build requirement failed.",
+        )
+        return DependencyFailed(reason)
+    told = Failure.from_json(json.loads(root.failure)).to_json()
+    cause = told["cause"] or root.id
+    return DependencyFailed(Failure.from_json({**told, "failure_class": FailureClass.DEPENDENCY, "cause": cause}))
