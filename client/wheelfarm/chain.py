@@ -36,14 +36,12 @@ def build(
     settings: Settings,
     wheelhouse: Wheelhouse,
     watch: Watch,
-    check: Callable[[], None],
 ) -> tuple[BuiltWheel, ...]:
     """The wheels of everything the requirements need, each built from its sdist, all of them in the wheelhouse.
 
     Raises RequestFailed when a build failed, and the reason when there is no resolution. An interrupted call gives up
-    its request: what nobody else waits for is not built. `check` raises what an embedded farm has to say for itself.
+    its request: what nobody else waits for is not built.
     """
-    check()
     farm.register(target)
     resolution = _resolve(requirements, target, farm, settings, watch)
     requirements.check_hashes(resolution.sdists)

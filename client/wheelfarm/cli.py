@@ -49,17 +49,20 @@ class Command:
         return host_target(environment.python, sandbox=self.settings.sandbox, memory=self.settings.cache / "targets")
 
     @contextmanager
-    def farm(self) -> Iterator[tuple["Farm", Callable[[], None]]]:
-        """The farm to talk to, and a check that raises what an embedded one has to say."""
+    def farm(self) -> Iterator["Farm"]:
+        """The farm to talk to: the one that WHEELFARM_URL names, or this store's own."""
         from wheelfarm.embedded import attached
         from wheelfarm.farm import Farm
 
         if self.settings.url:
             with Farm(self.settings.url, self.settings.token) as farm:
-                yield farm, lambda: None
+                yield farm
             return
-        with attached(self.settings) as embedded, Farm(embedded.url, embedded.token) as farm:
-            yield farm, embedded.check
+        with (
+            attached(self.settings) as embedded,
+            Farm(embedded.url, embedded.token, check=embedded.check) as farm,
+        ):
+            yield farm
 
     def answer(self, value: dict[str, Any], text: Sequence[str]) -> None:
         """The result: a JSON document, or lines."""
@@ -185,7 +188,7 @@ def build_command(
 @_shared
 def logs_command(job: str, **shared: Any) -> None:
     """Show the whole build log of a JOB, by its id or the first eight digits of it."""
-    with _reporting(**shared) as command, command.farm() as (farm, _):
+    with _reporting(**shared) as command, command.farm() as farm:
         text = farm.log(job)
         command.answer({"job": job, "log": text}, [text.rstrip("\n")])
 
@@ -198,8 +201,8 @@ def _obtain(command: Command, asked: Requirements, environment: Environment, upg
     from wheelfarm.chain import build
 
     start = time.monotonic()
-    with command.farm() as (farm, check):
-        progress = Progress(command.reporter, check=check)
+    with command.farm() as farm:
+        progress = Progress(command.reporter)
         wheels = build(
             asked,
             target,
@@ -207,7 +210,6 @@ def _obtain(command: Command, asked: Requirements, environment: Environment, upg
             settings=command.settings,
             wheelhouse=command.wheelhouse,
             watch=progress.watch,
-            check=check,
         )
     command.reporter.say(f"{len(wheels)} wheels for {target.name}, {progress.built} built in {seconds_since(start)}")
     return command.wheelhouse.remember(asked, target, wheels)

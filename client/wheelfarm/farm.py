@@ -53,12 +53,15 @@ class RequestStatus:
 
 class Farm:
     """A connection to one farm. Calls raise FarmUnavailable when it does not answer for `patience_s`, which covers a
-    part of it being restarted."""
+    part of it being restarted; meanwhile `check` may raise what is known of the reason."""
 
-    def __init__(self, url: str, token: str, *, patience_s: float = 20.0) -> None:
+    def __init__(
+        self, url: str, token: str, *, patience_s: float = 20.0, check: Callable[[], None] = lambda: None
+    ) -> None:
         self.url = url
         self.token = token
         self._patience_s = patience_s
+        self._check = check
         # trust_env would send a farm's secret through whatever proxy the environment names
         self._http = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60.0, trust_env=False
@@ -163,6 +166,7 @@ class Farm:
                     raise failure
             except httpx.TransportError as error:
                 failure = self._unreachable(error)
+            self._check()
             if time.monotonic() > deadline:
                 raise failure
             time.sleep(pause)

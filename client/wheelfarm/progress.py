@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 from typing import TextIO
 
 from wheelfarm.farm import RequestStatus
@@ -33,15 +32,13 @@ class Reporter:
 class Progress:
     """Turns successive states of requests into events."""
 
-    def __init__(self, reporter: Reporter, *, check: Callable[[], None]) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._check = check
         self._told: dict[str, JobState] = {}
         self._started: set[str] = set()
 
     def watch(self, status: RequestStatus) -> None:
-        """Tell what is new. Raises what the embedded farm has to say, should a part of it have refused to start."""
-        self._check()
+        """Tell what is new."""
         for job in status.jobs.values():
             before = self._told.get(job.id)
             self._told[job.id] = job.state

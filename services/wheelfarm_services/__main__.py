@@ -1,7 +1,6 @@
 """The services: `python -m wheelfarm_services` answers the API and the source index and repairs what crashes leave."""
 
 import json
-import logging
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ from wheelfarm.settings import Settings
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.ledger import Ledger, redis_client
+from wheelfarm_services.logs import log_to_stderr
 from wheelfarm_services.reconciler import Reconciler
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
@@ -31,7 +31,7 @@ _RECONCILED_EVERY_S = 1.0
 @click.option("--port", default=8080, show_default=True, help="The port to listen on.")
 def main(fd: int | None, host: str, port: int) -> None:
     """Answer the farm's API until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    log_to_stderr()
     try:
         serve(Settings.from_environment(os.environ), listening(fd, host, port))
     except WheelfarmError as error:

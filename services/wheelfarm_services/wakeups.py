@@ -2,6 +2,7 @@
 
 The ledger owns the jobs. A lost token is published again by the reconciler, a doubled one finds nothing to claim, so
 acknowledgement is early and there is no result backend (the settings that matter, and why: docs/architecture.md).
+Prefetching is left on: without it a worker whose slots are full looks at its queue only once a second.
 """
 
 import logging
@@ -24,7 +25,6 @@ def celery_app(broker: str) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,

@@ -8,10 +8,12 @@ import uuid
 from pathlib import Path
 
 from celery.apps.worker import Worker
+from celery.signals import setup_logging
 from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.farm import Farm
 from wheelfarm.settings import Settings
 from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.logs import log_to_stderr
 from wheelfarm_services.store import open_store
 from wheelfarm_services.wakeups import TASK, Wakeups, celery_app, celery_queue, farm_queue
 from wheelfarm_services.wheel_index import WheelIndex
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     """Run a worker. What keeps it from starting goes, as JSON, to stdout's last line, and its code to the status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    log_to_stderr()
     try:
         settings = Settings.from_environment(os.environ)
         if not (settings.url and settings.broker and sys.argv[1:]):
@@ -70,7 +72,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
 
         @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
         def run(task: object) -> None:
-            runner.run_next(farm_queue(task.request.delivery_info["routing_key"]))  # type: ignore[attr-defined]
+            runner.run_all(farm_queue(task.request.delivery_info["routing_key"]))  # type: ignore[attr-defined]
 
         serve(app, queues, settings.slots)
     finally:
@@ -87,6 +89,7 @@ def open_sandbox(settings: Settings, cache: Path) -> Sandbox:
 
 def serve(app: object, queues: list[str], slots: int) -> None:
     """Consume tokens in a pool of threads; the remote control that a farm does not use is left out."""
+    setup_logging.connect(_leave_logging_alone)
     worker = Worker(
         app=app,
         hostname=f"wheelfarm@{uuid.uuid4().hex[:8]}",
@@ -100,6 +103,10 @@ def serve(app: object, queues: list[str], slots: int) -> None:
         redirect_stdouts=False,
     )
     worker.start()
+
+
+def _leave_logging_alone(**_: object) -> None:
+    """A receiver of this signal keeps Celery from configuring the loggers itself."""
 
 
 if __name__ == "__main__":

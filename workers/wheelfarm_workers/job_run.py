@@ -52,7 +52,7 @@ class DependencyFailed(Exception):
 
 
 class JobRunner:
-    """Runs the jobs of one worker; `run_next` may be called from several threads at once."""
+    """Runs the jobs of one worker; its methods may be called from several threads at once."""
 
     def __init__(self, *, ledger: Ledger, store: Store, pipeline: JobPipeline, worker: str, lease_s: float) -> None:
         self._ledger = ledger
@@ -61,11 +61,21 @@ class JobRunner:
         self._worker = worker
         self._lease_s = lease_s
 
-    def run_next(self, queue: str) -> None:
-        """Claim a job of the queue, if there is one, and see it to its end or to its suspension."""
+    def run_all(self, queue: str) -> None:
+        """Run jobs of the queue until none can be claimed: one token is enough to wake a slot, and slots don't wait
+        for Celery to poll between two jobs."""
+        while self.run_next(queue):
+            pass
+
+    def run_next(self, queue: str) -> bool:
+        """Claim a job of the queue and see it to its end or to its suspension; False where there was none."""
         claim = self._ledger.claim(queue, worker=self._worker, lease_s=self._lease_s)
         if claim is None:
-            return
+            return False
+        self._run(claim)
+        return True
+
+    def _run(self, claim: Claim) -> None:
         job = Job.from_json(json.loads(claim.spec))
         facts = {"job": claim.job_id[:12], "sdist": str(job.sdist), "kind": job.kind, "target": job.target}
         with ClaimedHold(self._ledger, claim, self._lease_s) as hold:
