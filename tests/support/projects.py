@@ -1,0 +1,115 @@
+"""Tiny projects, made on the spot: an sdist with a build backend of a few lines in its tree, one trait each."""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+MTIME = 1_600_000_000
+
+BACKEND = '''
+import base64, hashlib, io, json, os, zipfile
+
+with open("tiny.json") as file:
+    TINY = json.load(file)
+
+def get_requires_for_build_wheel(config_settings=None):
+    return TINY["asks"]
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    stem = "%s-%s" % (TINY["wheel_name"].replace("-", "_"), TINY["wheel_version"])
+    info = stem + ".dist-info"
+    metadata = "Metadata-Version: 2.1\\nName: %s\\nVersion: %s\\n" % (TINY["wheel_name"], TINY["wheel_version"])
+    metadata += "".join("Requires-Dist: %s\\n" % requirement for requirement in TINY["requires_dist"])
+    files = {path: text.encode() for path, text in TINY["modules"].items()}
+    files[info + "/METADATA"] = metadata.encode()
+    files[info + "/WHEEL"] = b"Wheel-Version: 1.0\\nGenerator: tiny\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    record = ""
+    for path, data in sorted(files.items()):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+        record += "%s,sha256=%s,%d\\n" % (path, digest, len(data))
+    files[info + "/RECORD"] = (record + info + "/RECORD,,\\n").encode()
+    name = stem + "-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
+        for path, data in files.items():
+            wheel.writestr(zipfile.ZipInfo(path, (2020, 9, 13, 12, 26, 40)), data)
+    return name
+'''
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A project to make an sdist of. `code` is run when its backend is imported, `build_code` when it builds."""
+
+    name: str
+    version: str = "1.0"
+    requires_dist: Sequence[str] = ()
+    build_requires: Sequence[str] = ()
+    backend: str = ""
+    """A module of a build requirement to build with; "" for the one in the tree."""
+    asks: Sequence[str] = ()
+    static: bool = True
+    """Whether PKG-INFO states its metadata for good (PEP 643)."""
+    code: str = ""
+    build_code: str = ""
+    wheel_name: str = ""
+    wheel_version: str = ""
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def filename(self) -> str:
+        return f"{self.name.replace('-', '_')}-{self.version}.tar.gz"
+
+    def files(self) -> dict[str, bytes]:
+        """What its sdist holds, by path below the top folder."""
+        table = f"[build-system]\nrequires = {json.dumps(list(self.build_requires))}\n"
+        table += f'build-backend = "{self.backend or "backend"}"\n' + ("" if self.backend else 'backend-path = ["."]\n')
+        module = self.name.replace("-", "_")
+        tiny = {
+            "asks": list(self.asks),
+            "requires_dist": list(self.requires_dist),
+            "wheel_name": self.wheel_name or self.name,
+            "wheel_version": self.wheel_version or self.version,
+            "modules": dict(self.modules) or {f"{module}/__init__.py": f"VERSION = {self.version!r}\n"},
+        }
+        files = {"PKG-INFO": self._pkg_info(), "pyproject.toml": table, "tiny.json": json.dumps(tiny)}
+        if not self.backend:
+            build = BACKEND.replace("    stem =", self._indented() + "    stem =", 1)
+            files["backend.py"] = self.code + build
+        return {path: text.encode() for path, text in files.items()}
+
+    def sdist(self) -> bytes:
+        """Its sdist, the same bytes each time."""
+        return make_tar_gz({f"{self.filename.removesuffix('.tar.gz')}/{path}": data for path, data in self.files().items()})
+
+    def _pkg_info(self) -> str:
+        lines = [f"Metadata-Version: {'2.2' if self.static else '2.1'}", f"Name: {self.name}", f"Version: {self.version}"]
+        return "\n".join([*lines, *(f"Requires-Dist: {requirement}" for requirement in self.requires_dist)]) + "\n"
+
+    def _indented(self) -> str:
+        return "".join(f"    {line}\n" for line in self.build_code.splitlines())
+
+
+def make_tar_gz(files: Mapping[str, bytes]) -> bytes:
+    """A gzipped tar archive of regular files, without any time of its own."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path, data in files.items():
+            info = tarfile.TarInfo(path)
+            info.size, info.mtime = len(data), MTIME
+            tar.addfile(info, io.BytesIO(data))
+    return gzip.compress(packed.getvalue(), mtime=0)
+
+
+def backend_project() -> Project:
+    """A backend as a project of its own, which builds itself: `tinybackend`."""
+    return Project(name="tinybackend", modules={"tinybackend.py": BACKEND})
+
+
+def record_hash(data: bytes) -> str:
+    """A digest in RECORD's form."""
+    return f"sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip('=')}"

@@ -1,0 +1,117 @@
+"""An upstream index on loopback that records what it is asked: its own tiny projects, or another index passed through."""
+
+import hashlib
+import threading
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+from urllib.parse import unquote
+
+import httpx
+from mousebender import simple
+
+from tests.support.projects import Project
+
+
+class Upstream:
+    """Serves `/simple/NAME/` and files; `requests` are the paths that were asked for, in order."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        self.answers: dict[str, tuple[int, bytes]] = {}
+        self._pages: dict[str, list[str]] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/simple/"
+
+    @property
+    def files_asked(self) -> list[str]:
+        """The names of the files that were asked for."""
+        return [path.rpartition("/")[2] for path in self.requests if path.startswith("/files/")]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def add(self, *projects: Project) -> None:
+        """Publish sdists of projects."""
+        for project in projects:
+            self.add_file(project.name, project.filename, project.sdist())
+
+    def add_file(self, name: str, filename: str, data: bytes, *, promised: bytes | None = None) -> None:
+        """Publish a file; its page promises the sha256 of `promised` where the bytes served are others."""
+        sha256 = hashlib.sha256(data if promised is None else promised).hexdigest()
+        self.answers[f"/files/{filename}"] = (200, data)
+        anchors = self._pages.setdefault(name, [])
+        anchors.append(f'<a href="/files/{filename}#sha256={sha256}">{filename}</a>')
+        self.answers[f"/simple/{name}/"] = (200, "\n".join(anchors).encode())
+
+    def refuse(self, name: str, status: int) -> None:
+        """Answer for a project with that status from now on."""
+        self.answers[f"/simple/{name}/"] = (status, b"")
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        """Status and body for a path."""
+        return self.answers.get(path, (404, b""))
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        upstream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:  # noqa: N802  (http.server's own name)
+                path = unquote(self.path)
+                upstream.requests.append(path)
+                status, body = upstream.answer(path)
+                self.send_response(status)
+                self.send_header("Content-Type", "text/html" if path.startswith("/simple/") else "application/gzip")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  (http.server's own name)
+                """Say nothing."""
+
+        return Handler
+
+
+class PassingThrough(Upstream):
+    """Another index behind this one: pages are rewritten so that its files, too, are asked for here."""
+
+    def __init__(self, index: str) -> None:
+        super().__init__()
+        self._index = index.rstrip("/")
+        self._http = httpx.Client(follow_redirects=True, timeout=60)
+        self._files: dict[str, str] = {}
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._http.close()
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        if path in self._files:
+            fetched = self._http.get(self._files[path])
+            return fetched.status_code, fetched.content
+        name = path.removeprefix("/simple/").strip("/")
+        page = self._http.get(f"{self._index}/{name}/", headers={"Accept": simple.ACCEPT_SUPPORTED})
+        if page.is_error:
+            return page.status_code, b""
+        content_type = page.headers["content-type"].partition(";")[0]
+        details = simple.parse_project_details(page.text, content_type, name)
+        return 200, "\n".join(self._anchors(details["files"], str(page.url))).encode()
+
+    def _anchors(self, files: Iterable[simple.ProjectFileDetails_1_0], base: str) -> Iterable[str]:
+        for file in files:
+            path = f"/files/{file['filename']}"
+            self._files[path] = str(httpx.URL(base).join(file["url"]))
+            yield f'<a href="{path}#sha256={file["hashes"].get("sha256", "")}">{file["filename"]}</a>'
