@@ -1,0 +1,161 @@
+"""The worker's end of the spawner: starts it and hands it commands."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from wheelfarm.errors import SandboxUnavailable
+
+from wheelfarm_workers.sandbox import Ending, SandboxResult
+from wheelfarm_workers.sandbox.attendance import KILLED, Attendance, open_ends
+from wheelfarm_workers.sandbox.protocol import REPORT_BYTES, Hello, Report, Start, decode_hello, encode
+
+_BEGIN_S = 30.0
+_END_S = 10.0
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH")
+
+Log = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Session:
+    """A spawner and what it said of itself."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    hello: Hello
+
+    def end(self) -> None:
+        _end(self.process, self.control)
+
+
+class SpawnerLink:
+    """The spawner of one back end, started when it is needed first and again after its death."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self._work_dir = work_dir
+        self._lock = threading.Lock()
+        self._session: _Session | None = None
+
+    def connect(self) -> Hello:
+        """What the spawner says of itself. Raises SandboxUnavailable if none can be started."""
+        return self._connected().hello
+
+    def run(
+        self, start: Start, *, input: bytes, files: tuple[bytes, ...] = (), log: Log, cancelled: threading.Event
+    ) -> SandboxResult:
+        """Have the command run and attend it to its end; `files` become the descriptors from SECCOMP on.
+
+        Raises SandboxUnavailable if it could not be started.
+        """
+        result = tempfile.TemporaryFile(dir=self._work_dir)  # noqa: SIM115 - the caller closes it
+        try:
+            report = self._attend(start, (input, *files), log, result, cancelled)
+            result.seek(0)
+        except BaseException:
+            result.close()
+            raise
+        return SandboxResult(
+            ending=report.ending, returncode=report.returncode, result=result, duration_s=report.duration_s
+        )
+
+    def close(self) -> None:
+        """End the spawner and so all of its runs."""
+        with self._lock:
+            self._drop()
+
+    def _connected(self) -> _Session:
+        with self._lock:
+            if self._session and self._session.process.poll() is not None:
+                self._drop()
+            if self._session is None:
+                self._session = _begin()
+            return self._session
+
+    def _drop(self) -> None:
+        if self._session:
+            self._session.end()
+            self._session = None
+
+    def _attend(
+        self, start: Start, files: tuple[bytes, ...], log: Log, result: BinaryIO, cancelled: threading.Event
+    ) -> Report:
+        control = self._connected().control
+        ours, theirs = open_ends()
+        with ExitStack() as stack:
+            stack.callback(ours.close)
+            with ExitStack() as handed_over:
+                handed_over.callback(theirs.close)
+                message, stdin, *others = [_memory_file(content, handed_over) for content in (encode(start), *files)]
+                descriptors = [message, theirs.channel.fileno(), stdin, theirs.log, theirs.result, *others]
+                with suppress(BrokenPipeError, ConnectionResetError):  # a dead spawner: the channel will tell
+                    socket.send_fds(control, [b"start"], descriptors)
+            attendance = Attendance(ours, start.limits, log, result)
+            try:
+                report = attendance.until_report(cancelled)
+            except BaseException:
+                attendance.abandon()
+                raise
+        if report.trouble:
+            raise SandboxUnavailable(f"The sandbox can't be started: {report.trouble}")
+        return report
+
+
+def cancelled_result(work_dir: Path) -> SandboxResult:
+    """The result of a run that was cancelled before it had a slot."""
+    file = tempfile.TemporaryFile(dir=work_dir)  # noqa: SIM115 - the caller closes it
+    return SandboxResult(ending=Ending.CANCELLED, returncode=KILLED, result=file, duration_s=0.0)
+
+
+def _memory_file(content: bytes, stack: ExitStack) -> int:
+    """A descriptor at position 0 of a file in memory. Every reader needs its own: they would share the position."""
+    fd = os.memfd_create("wheelfarm")
+    stack.callback(os.close, fd)
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _begin() -> _Session:
+    """Start a spawner, in a session of its own and without the worker's environment, and hear its greeting."""
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "wheelfarm_workers.sandbox.spawner", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+    control.settimeout(_BEGIN_S)
+    try:
+        packet = control.recv(REPORT_BYTES)
+    except OSError:
+        packet = b""
+    if not packet:
+        _end(process, control)
+        raise SandboxUnavailable(
+            "The process that starts the sandboxes ended before it was ready.",
+            hint="Its traceback is in the worker's output; report it as a bug.",
+        )
+    control.settimeout(None)
+    return _Session(process=process, control=control, hello=decode_hello(packet))
+
+
+def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    control.close()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

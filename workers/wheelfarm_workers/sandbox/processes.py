@@ -1,0 +1,71 @@
+"""The processes of a sandbox as /proc shows them."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+
+
+def child_pids(parent: int) -> list[int]:
+    """The direct children of a process."""
+    return [pid for pid, ppid, _ in _processes() if ppid == parent]
+
+
+def is_child(pid: int, parent: int) -> bool:
+    """Whether `pid` is a child of `parent` now."""
+    return any(ppid == parent for _, ppid, _ in _process(str(pid)))
+
+
+def resident_bytes(root: int) -> int:
+    """The resident memory of a process and all that descend from it; what they share is counted in each."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    resident: dict[int, int] = {}
+    for pid, ppid, pages in _processes():
+        children[ppid].append(pid)
+        resident[pid] = pages * _PAGE_BYTES
+    total, pending = 0, [root]
+    while pending:
+        pid = pending.pop()
+        total += resident.get(pid, 0)
+        pending += children[pid]
+    return total
+
+
+def task_count(uid: int) -> int:
+    """How many threads a user has, which is what RLIMIT_NPROC counts."""
+    count = 0
+    for folder in _folders():
+        with suppress(OSError):
+            if folder.stat().st_uid == uid:
+                count += len(list((folder / "task").iterdir()))
+    return count
+
+
+def marked_pids(marker: str) -> list[int]:
+    """The living processes that have `marker` (a NAME=value) in their environment."""
+    line = os.fsencode(marker)
+    found = []
+    for folder in _folders():
+        with suppress(OSError):
+            if line in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
+def _folders() -> Iterator[Path]:
+    return (path for path in Path("/proc").iterdir() if path.name.isdecimal())
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    for folder in _folders():
+        yield from _process(folder.name)
+
+
+def _process(name: str) -> Iterator[tuple[int, int, int]]:
+    """Pid, parent and resident pages, unless the process is gone (proc_pid_stat(5), fields 4 and 24)."""
+    with suppress(OSError):
+        fields = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()
+        yield int(name), int(fields[1]), int(fields[21])

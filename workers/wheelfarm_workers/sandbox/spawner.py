@@ -1,0 +1,306 @@
+"""The process of one thread that starts, watches and ends all sandboxes of a worker.
+
+`python -m wheelfarm_workers.sandbox.spawner FD`, where FD is a unix socket to the worker (see protocol.py). It is a
+process of its own because the kernel kills a sandbox when the *thread* that started it ends, and it ends all of them
+when the worker is gone, however that died.
+"""
+
+import itertools
+import os
+import resource
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from wheelfarm_workers.sandbox import Ending, linux, processes
+from wheelfarm_workers.sandbox.limits import (
+    WATCHDOG,
+    Cgroup,
+    Cgroups,
+    RLimits,
+    open_cgroups,
+    resource_limits,
+    set_resource_limits,
+)
+from wheelfarm_workers.sandbox.protocol import Descriptor, Hello, Report, Start, Word, decode_start, encode
+from wheelfarm_workers.sandbox.stage import STAGE, clear_away, enter_private_namespace, lay_out, make_stage
+
+_WATCH_S = 0.25
+_PACKET_BYTES = 4096
+
+
+@dataclass(kw_only=True, slots=True)
+class Running:
+    """A run between its start and its report; it is over when all of `watched` (pidfds) have ended."""
+
+    start: Start
+    child: subprocess.Popen[bytes]
+    channel: socket.socket
+    cgroup: Cgroup | None
+    started: float
+    ending: Ending = Ending.EXITED
+    watched: set[int] = field(default_factory=set)
+
+    @property
+    def deadline(self) -> float:
+        return self.started + self.start.limits.wall_s
+
+    @property
+    def goes_on(self) -> bool:
+        return self.ending is Ending.EXITED and self.child.returncode is None
+
+
+class Spawner:
+    """The loop: every event is a readable descriptor, whose callback is kept with the selector."""
+
+    def __init__(self, control: socket.socket, cgroups: Cgroups | None) -> None:
+        self._control = control
+        self._cgroups = cgroups
+        self._runs: list[Running] = []
+        self._numbers = itertools.count()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ, self._read_control)
+        self._worker_is_there = True
+
+    def serve(self) -> None:
+        """Serve until the worker is gone and all runs have ended."""
+        next_watch = time.monotonic()
+        while self._worker_is_there or self._runs:
+            for key, _ in self._selector.select(self._patience()):
+                callback: Callable[[], None] = key.data
+                callback()
+            now = time.monotonic()
+            for running in [run for run in self._runs if run.goes_on and run.deadline <= now]:
+                self._kill(running, Ending.TIMEOUT)
+            if next_watch <= now:
+                next_watch = now + _WATCH_S
+                self._watch_memory()
+
+    def _patience(self) -> float | None:
+        waits = [run.deadline - time.monotonic() for run in self._runs if run.goes_on]
+        waits += [_WATCH_S for run in self._runs if run.goes_on and run.cgroup is None]
+        return max(0.0, min(waits)) if waits else None
+
+    def _read_control(self) -> None:
+        data, fds, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, len(Descriptor) + 1)
+        if not data:
+            self._worker_is_there = False
+            self._selector.unregister(self._control)
+            for running in self._runs:
+                self._kill(running, Ending.CANCELLED)
+            return
+        message, *descriptors = fds
+        channel = socket.socket(fileno=descriptors[Descriptor.CHANNEL])
+        try:
+            self._start(message, descriptors, channel)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            _send(channel, Report(trouble=str(error)))
+            channel.close()
+        finally:
+            for fd in (message, *descriptors[Descriptor.INPUT :]):
+                os.close(fd)
+
+    def _start(self, message: int, descriptors: list[int], channel: socket.socket) -> None:
+        with os.fdopen(message, "rb", closefd=False) as file:
+            start = decode_start(file.read())
+        cgroup = self._cgroups.make(f"run-{next(self._numbers)}", start.limits) if self._cgroups else None
+        try:
+            started = time.monotonic()
+            if start.stage:
+                lay_out(Path(start.stage), start.binds)
+            child = _spawn(start, descriptors, cgroup)
+        except BaseException:
+            _tidy(start, cgroup)
+            raise
+        running = Running(start=start, child=child, channel=channel, cgroup=cgroup, started=started)
+        self._runs.append(running)
+        self._watch(running, child.pid, belongs=lambda: True)
+        self._selector.register(channel, selectors.EVENT_READ, partial(self._kill, running, Ending.CANCELLED))
+
+    def _watch(self, running: Running, pid: int, *, belongs: Callable[[], bool]) -> int | None:
+        """The watched pidfd of a process, None if it is gone; `belongs` is asked once its number can't change hands."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return None
+        if not belongs():
+            os.close(pidfd)
+            return None
+        running.watched.add(pidfd)
+        self._selector.register(pidfd, selectors.EVENT_READ, partial(self._process_ended, running, pidfd))
+        return pidfd
+
+    def _kill(self, running: Running, ending: Ending) -> None:
+        """Kill the process group of the child. With bubblewrap that takes its pid namespace's init along, and with
+        that all that lives in the namespace; init is watched because it ends last."""
+        self._stop_listening(running)
+        if not running.goes_on:
+            return
+        running.ending = ending
+        for pid in processes.child_pids(running.child.pid):
+            self._watch(running, pid, belongs=partial(processes.is_child, pid, running.child.pid))
+        with suppress(ProcessLookupError):
+            os.killpg(running.child.pid, signal.SIGKILL)
+
+    def _process_ended(self, running: Running, pidfd: int) -> None:
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        running.watched.remove(pidfd)
+        running.child.poll()
+        if not running.watched:
+            self._kill_survivors(running)
+        if not running.watched:
+            self._finish(running)
+
+    def _kill_survivors(self, running: Running) -> None:
+        """Kill what the child left behind, and watch it end."""
+        for pid in _survivors(running):
+            pidfd = self._watch(running, pid, belongs=partial(_survives, running, pid))
+            if pidfd is not None:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    def _finish(self, running: Running) -> None:
+        duration_s = time.monotonic() - running.started
+        self._runs.remove(running)
+        self._stop_listening(running)
+        report = Report(ending=_ending(running), returncode=running.child.wait(), duration_s=duration_s)
+        _tidy(running.start, running.cgroup)
+        _send(running.channel, report)
+        running.channel.close()
+
+    def _stop_listening(self, running: Running) -> None:
+        with suppress(KeyError, ValueError):  # it was done before, or the channel is closed
+            self._selector.unregister(running.channel)
+
+    def _watch_memory(self) -> None:
+        for running in self._runs:
+            if running.goes_on and running.cgroup is None and _is_too_large(running):
+                self._kill(running, Ending.MEMORY)
+
+
+def _is_too_large(running: Running) -> bool:
+    return processes.resident_bytes(running.child.pid) > running.start.limits.memory_bytes
+
+
+def _survivors(running: Running) -> list[int]:
+    found = running.cgroup.pids() if running.cgroup else []
+    return found + (processes.marked_pids(running.start.marker) if running.start.marker else [])
+
+
+def _survives(running: Running, pid: int) -> bool:
+    return pid in _survivors(running)
+
+
+def _ending(running: Running) -> Ending:
+    """An exit becomes MEMORY if the kernel killed for want of memory and the command did not get over it."""
+    failed = running.child.wait() != 0
+    if running.ending is Ending.EXITED and failed and running.cgroup and running.cgroup.ran_out_of_memory():
+        return Ending.MEMORY
+    return running.ending
+
+
+def _tidy(start: Start, cgroup: Cgroup | None) -> None:
+    if cgroup:
+        cgroup.remove()
+    if start.stage:
+        with suppress(OSError):
+            clear_away(Path(start.stage))
+
+
+def _send(channel: socket.socket, message: Report) -> None:
+    with suppress(OSError):  # the worker died
+        channel.send(encode(message))
+
+
+def _spawn(start: Start, descriptors: list[int], cgroup: Cgroup | None) -> subprocess.Popen[bytes]:
+    def number(word: Word) -> str:
+        return str(descriptors[word]) if isinstance(word, Descriptor) else word
+
+    rlimits = _resource_limits(start, cgroup)
+    return subprocess.Popen(
+        [number(word) for word in start.argv],
+        env={name: number(word) for name, word in start.environment.items()},
+        cwd=start.directory,
+        stdin=descriptors[Descriptor.INPUT],
+        stdout=descriptors[Descriptor.OUTPUT],
+        stderr=subprocess.STDOUT,
+        pass_fds=descriptors[Descriptor.RESULT :],
+        start_new_session=True,
+        umask=0o022,
+        preexec_fn=partial(_become, start.uid, cgroup, rlimits, os.getpid()),
+    )
+
+
+def _resource_limits(start: Start, cgroup: Cgroup | None) -> RLimits:
+    if start.uid is not None:
+        return resource_limits(start.limits, other_tasks=0)
+    if cgroup is None:
+        return resource_limits(start.limits, other_tasks=processes.task_count(os.getuid()))
+    rlimits = resource_limits(start.limits, other_tasks=0)
+    del rlimits[resource.RLIMIT_NPROC]  # the cgroup counts better
+    return rlimits
+
+
+def _become(uid: int | None, cgroup: Cgroup | None, rlimits: RLimits, parent: int) -> None:
+    """Turn this forked process into the sandbox's: its cgroup, limits and user, and no life without the spawner."""
+    try:
+        if cgroup:
+            cgroup.enter()
+        set_resource_limits(rlimits)
+        linux.forgo_privileges()
+        if uid is not None:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        linux.die_with_parent(signal.SIGKILL)  # last: a change of user resets it
+    except OSError as error:
+        os.write(2, f"wheelfarm: the sandbox can't be started: {error}\n".encode())  # Popen tells no reason
+        raise
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _ignore_signals() -> None:
+    """Outlive a terminal's ^C and a service manager's SIGTERM to the group: the worker decides when this ends.
+
+    A handler and not SIG_IGN, which the sandboxes would inherit.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+
+
+def _prepare_stage() -> str:
+    if os.getuid() != 0:
+        return ""
+    try:
+        enter_private_namespace()
+        make_stage()
+    except PermissionError:  # root of a container without CAP_SYS_ADMIN: only what is reachable can be shown
+        return ""
+    return str(STAGE)
+
+
+def main(fd: int) -> None:
+    """Greet the worker and serve it."""
+    _ignore_signals()
+    control = socket.socket(fileno=fd)
+    control.set_inheritable(False)
+    stage = _prepare_stage()
+    cgroups = open_cgroups()
+    memory_limit = f"cgroup v{cgroups.version}" if cgroups else WATCHDOG
+    control.send(encode(Hello(memory_limit=memory_limit, stage=stage)))
+    Spawner(control, cgroups).serve()
+    if cgroups:
+        cgroups.remove()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
