@@ -35,20 +35,30 @@ class Progress:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._told: dict[str, JobState] = {}
+        self._running: dict[str, float] = {}
         self._started: set[str] = set()
 
     def watch(self, status: RequestStatus) -> None:
         """Tell what is new."""
         for job in status.jobs.values():
-            before = self._told.get(job.id)
-            self._told[job.id] = job.state
-            if job.kind is JobKind.WHEEL and before is not job.state and (line := self._line(job)):
+            if job.kind is JobKind.WHEEL and self._is_news(job) and (line := self._line(job)):
                 self._reporter.say(line)
 
     @property
     def built(self) -> int:
         """How many wheels were built while this watched."""
         return sum(self._told[job] is JobState.DONE for job in self._started)
+
+    def _is_news(self, job: JobStatus) -> bool:
+        """Whether a job's state is new and worth a line: one that runs is told when it is seen doing so twice, for
+        those that only find out what they wait for are over by then."""
+        seen_running = self._running.get(job.id) == job.started_at
+        if job.state is JobState.RUNNING and not seen_running:
+            self._running[job.id] = job.started_at
+            return False
+        news = self._told.get(job.id) is not job.state
+        self._told[job.id] = job.state
+        return news
 
     def _line(self, job: JobStatus) -> str:
         match job.state:

@@ -26,6 +26,10 @@ class Refused(Exception):
     """The archive can't be unpacked as an sdist."""
 
 
+class HookFailed(Exception):
+    """A hook's process ended badly; what it printed is in the log already."""
+
+
 def main():
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]
     task = json.load(sys.stdin)
@@ -79,15 +83,13 @@ def hook(function, settings, facts):
     """What a hook returned; a hook that fails ends the build with its reason."""
     try:
         return function(settings)
-    except Exception as error:
-        backend_failure = getattr(error, "traceback", "")
-        print(backend_failure or "".join(traceback.format_exception(type(error), error, error.__traceback__)))
-        answer("failed", reason=reason_of(error, backend_failure), **facts)
-
-
-def reason_of(error, backend_failure):
-    lines = [line for line in str(backend_failure).splitlines() if line.strip()]
-    return (lines[-1] if lines else "%s: %s" % (type(error).__name__, error))[:2000]
+    except HookFailed as failure:
+        reason = str(failure)
+    except Exception as error:  # such as pyproject_hooks.BackendUnavailable, which carries the backend's traceback
+        told = getattr(error, "traceback", "") or traceback.format_exc()
+        print(told)
+        reason = [line for line in told.splitlines() if line.strip()][-1]
+    return answer("failed", reason=reason[:2000], **facts)
 
 
 def hook_caller(source, build_system):
@@ -123,7 +125,9 @@ def run_forked(command, cwd=None, extra_environ=None):
 
     status, said = in_fork(run_script)
     if status != 0:
-        raise RuntimeError(json.loads(said) if said else "the backend's process ended with status %d" % status)
+        killed = os.WIFSIGNALED(status)
+        how = "was killed by signal %d" % os.WTERMSIG(status) if killed else "exited with %d" % os.WEXITSTATUS(status)
+        raise HookFailed(json.loads(said) if said else "the backend's process " + how)
 
 
 def in_fork(function):
