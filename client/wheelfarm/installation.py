@@ -85,9 +85,8 @@ def install(
     command += ["--python", str(environment.python), "--preview-features", "pylock"]
     command += ["--target", str(environment.directory)] if environment.directory else []
     command += [word for wheel in wanted for word in ("--reinstall-package", wheel.name)]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_", "PYTHON"))}
     command += ["--cache-dir", str(cache_dir), "--requirements", str(remembered.lock)]
-    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+    done = _run_uv(command)
     if done.returncode != 0:
         raise InstallFailed(
             f"The farm's wheels could not be installed into {environment.shown}:\n{done.stderr.strip()}"
@@ -95,12 +94,18 @@ def install(
     return tuple(wanted)
 
 
+def _run_uv(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """uv without the settings of this machine's own tools: with UV_VENV_SEED it would fetch prebuilt wheels."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_", "PYTHON"))}
+    return subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+
+
 def _made(venv: Path, python: str | None) -> Path:
     interpreter = (venv / "bin" / "python").absolute()
     if not interpreter.exists():
         command = [find_uv_bin(), "venv", "--no-config", "--quiet", "--no-python-downloads", str(venv)]
         command += ["--python", str(_interpreter(python or "python3"))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = _run_uv(command)
         if done.returncode != 0:
             raise NoEnvironment(f"The environment {venv} can't be made:\n{done.stderr.strip()}")
     return interpreter
@@ -113,7 +118,7 @@ def _interpreter(given: str) -> Path:
     if found := shutil.which(given):
         return Path(found).absolute()
     command = [find_uv_bin(), "python", "find", "--no-config", "--no-python-downloads", "--no-project", "--", given]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = _run_uv(command)
     if done.returncode != 0:
         raise NoEnvironment(f"No Python interpreter is known as {given!r}.\n{done.stderr.strip()}")
     return Path(done.stdout.strip())
@@ -122,15 +127,14 @@ def _interpreter(given: str) -> Path:
 def _site_packages(environment: Environment) -> list[Path]:
     if environment.directory is not None:
         return [environment.directory]
+    # without site, a virtual environment's interpreter gives its base's paths on Python before 3.14
+    root = environment.python.parent.parent
+    if (root / "pyvenv.cfg").exists():
+        return sorted(root.glob("lib/python*/site-packages"))
     done = subprocess.run(
         [str(environment.python), "-I", "-S", "-c", _PATHS], capture_output=True, text=True, check=True
     )
-    # without site, a virtual environment's interpreter gives its base's paths on Python before 3.14
-    root = environment.python.parent.parent
-    paths = [Path(path) for path in json.loads(done.stdout)]
-    if (root / "pyvenv.cfg").exists():
-        paths = [root / "lib" / path.parts[-2] / path.parts[-1] for path in paths]
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys(Path(path) for path in json.loads(done.stdout)))
 
 
 def _installed(folders: list[Path]) -> dict[str, Path]:
@@ -149,7 +153,7 @@ def _is_installed(path: Path, wheel: BuiltWheel, present: Mapping[str, Path]) ->
         with zipfile.ZipFile(path) as archive:
             record = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name))
             shipped = _rows(archive.read(record).decode())
-    except (OSError, StopIteration, zipfile.BadZipFile, UnicodeDecodeError):
+    except (OSError, StopIteration, zipfile.BadZipFile, UnicodeDecodeError, csv.Error):
         return False
     shipped = {name: row for name, row in shipped.items() if row and ".data/" not in name}
     return all(installed.get(name) == row and _digest(info.parent / name) == row for name, row in shipped.items())

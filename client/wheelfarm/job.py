@@ -15,7 +15,7 @@ SALT = "1"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"[a-z0-9!.+-]{1,200}")
 _FILENAME = re.compile(r"[A-Za-z0-9._!+-]{1,250}\.(tar\.gz|zip)")
-_TARGET = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 class JobKind(StrEnum):
@@ -65,8 +65,10 @@ class Sdist:
         return f"{self.name}=={self.version}"
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Sdist":
-        """Read what `asdict` wrote; every field is checked, for this comes over the wire."""
+    def from_json(cls, value: Any) -> "Sdist":
+        """Read what `asdict` wrote; every field is checked, for this comes over the wire. Raises InputError."""
+        if not isinstance(value, Mapping):
+            raise InputError(f"job: 'sdist' must be an object, not {value!r}")
         return cls(
             name=_checked(value, "name", _NAME),
             version=_checked(value, "version", _VERSION),
@@ -117,21 +119,19 @@ class Job:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Job":
         """Read what `to_json` wrote; raises InputError naming the field that is malformed."""
-        if value.get("kind") not in set(JobKind):
+        if value.get("kind") not in list(JobKind):
             raise InputError(f"job: 'kind' must be one of {', '.join(JobKind)}, not {value.get('kind')!r}")
-        if not isinstance(value.get("sdist"), Mapping):
-            raise InputError("job: 'sdist' must be an object")
         replica = value.get("replica", 0)
-        if not isinstance(replica, int) or not 0 <= replica < 1000:
+        if type(replica) is not int or not 0 <= replica < 1000:
             raise InputError(f"job: 'replica' must be a small whole number, not {replica!r}")
         return cls(
             kind=JobKind(value["kind"]),
-            sdist=Sdist.from_json(value["sdist"]),
-            target=_checked(value, "target", _TARGET),
+            sdist=Sdist.from_json(value.get("sdist")),
+            target=_checked(value, "target", TARGET_NAME),
             target_revision=_checked(value, "target_revision", SHA256),
-            queue=_checked(value, "queue", _TARGET),
+            queue=_checked(value, "queue", TARGET_NAME),
             recipe=_checked(value, "recipe", re.compile(r"|[0-9a-f]{64}")),
-            source_view=_checked(value, "source_view", _TARGET),
+            source_view=_checked(value, "source_view", TARGET_NAME),
             replica=replica,
         )
 

@@ -1,7 +1,7 @@
 """Requirements as people write them: on the command line and in requirements files."""
 
+import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,12 +44,15 @@ def parse_requirement(text: str, *, origin: str) -> Requirement:
     """
     try:
         requirement = Requirement(text)
-    except InvalidRequirement as error:
+    except (InvalidRequirement, RecursionError) as error:
         if _LOOKS_DIRECT.match(text.strip()):
             raise _direct(text, origin) from None
         raise InputError(f"{origin}: {text!r} is not a requirement: {str(error).splitlines()[0]}.") from None
-    if requirement.url is not None:
+    if requirement.url is not None or _LOOKS_DIRECT.match(text.strip()):
         raise _direct(text, origin)
+    # A marker's strings may hold escapes: written out, a line break would begin a line, and an option, of uv's input.
+    if not str(requirement).isprintable() or "\\" in str(requirement):
+        raise InputError(f"{origin}: {text!r} holds control characters or backslashes.")
     return requirement
 
 
@@ -90,9 +93,10 @@ class _Reader:
             self._add_hash(canonicalize_name(requirement.name), option, origin)
 
     def read(self, path: Path, into: list[str]) -> None:
-        if path.resolve() in self._reading:
+        real = Path(os.path.realpath(path))
+        if real in self._reading:
             raise InputError(f"{path} includes itself.")
-        self._reading.append(path.resolve())
+        self._reading.append(real)
         for number, line in _logical_lines(path):
             origin = f"{path} line {number}"
             if line.startswith("-"):
@@ -102,7 +106,7 @@ class _Reader:
         self._reading.pop()
 
     def _follow(self, line: str, origin: str, folder: Path, into: list[str]) -> None:
-        match re.match(r"(-r|--requirement|-c|--constraint)[ =]*(\S+)$", line):
+        match re.match(r"(-r|--requirement|-c|--constraint)[ =]*([^\s\0]+)$", line):
             case None:
                 raise InputError(
                     f"{origin}: the option {line.split()[0]!r} is not accepted.",
@@ -122,15 +126,15 @@ class _Reader:
 
 def _split_options(text: str) -> tuple[str, list[str]]:
     """A requirement line without its options, and the options."""
-    head, found, tail = text.partition(" --")
-    return head.strip(), shlex.split(found.strip() + tail) if found else []
+    found = re.search(r"\s--", text)
+    return (text[: found.start()].strip(), text[found.start() :].split()) if found else (text.strip(), [])
 
 
 def _logical_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines with continuations joined, comments and blank lines dropped."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"The requirements file {path} can't be read: {error}.") from error
     pending, first = "", 0
     for number, raw in enumerate(text.splitlines(), 1):

@@ -22,7 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from wheelfarm.errors import NoSdist, NoSolution, ProtocolError, UnknownProject, error_from_json
+from wheelfarm.errors import InputError, NoSdist, NoSolution, ProtocolError, UnknownProject, error_from_json
 from wheelfarm.job import Sdist
 from wheelfarm.target import Target
 
@@ -103,22 +103,25 @@ def resolve(
         raise error_from_json(account.errors[0])
     if account.pending:
         return MetadataPending(sdists=account.pending)
-    raise _explained(requirements, account, done.stderr.strip())
+    raise explained(requirements, account, done.stderr.strip())
 
 
 def read_lock(text: str) -> Resolution:
     """The sdists of a PEP 751 lock. Raises ProtocolError when it holds anything else."""
     try:
-        lock = Pylock.from_dict(tomllib.loads(text)) if "packages" in text else None
+        lock = Pylock.from_dict({"packages": [], **tomllib.loads(text)})  # uv leaves an empty list out
     except (tomllib.TOMLDecodeError, PylockValidationError) as error:
         raise ProtocolError(f"uv wrote a lock that can't be read: {error}.") from error
     sdists = []
-    for package in lock.packages if lock else ():
+    for package in lock.packages:
         if package.sdist is None or package.sdist.url is None or package.version is None:
             raise ProtocolError(f"The lock names no sdist for {package.name}.")
         filename = package.sdist.name or unquote(PurePosixPath(urlsplit(package.sdist.url).path).name)
         value = {"name": package.name, "version": str(package.version), "filename": filename}
-        sdists.append(Sdist.from_json({**value, "sha256": package.sdist.hashes.get("sha256", "")}))
+        try:
+            sdists.append(Sdist.from_json({**value, "sha256": package.sdist.hashes.get("sha256", "")}))
+        except InputError as error:
+            raise ProtocolError(f"The lock names an sdist that can't be one: {error.message}.") from error
     return Resolution(sdists=tuple(sdists))
 
 
@@ -158,7 +161,7 @@ def _run_uv(
     )
 
 
-def _explained(requirements: Sequence[str], account: Account, explanation: str) -> NoSolution:
+def explained(requirements: Sequence[str], account: Account, explanation: str) -> NoSolution:
     asked = ", ".join(requirements)
     if account.unknown:
         names = ", ".join(account.unknown)
@@ -180,7 +183,10 @@ def _explained(requirements: Sequence[str], account: Account, explanation: str) 
 
 def _acceptable_without_sdist(requirements: Sequence[str], account: Account) -> dict[str, tuple[str, ...]]:
     """Per project the versions that would do but for their missing sdist, where no version with one does."""
-    specifiers = {str(canonicalize_name(parsed.name)): parsed.specifier for parsed in map(Requirement, requirements)}
+    specifiers: dict[str, SpecifierSet] = {}
+    for parsed in map(Requirement, requirements):
+        name = str(canonicalize_name(parsed.name))
+        specifiers[name] = specifiers.get(name, SpecifierSet()) & parsed.specifier
     lacking = {}
     for name, versions in account.wheels_only.items():
         accepted = specifiers.get(name, SpecifierSet())

@@ -1,6 +1,7 @@
 """Settings: read once from the environment at an entry point, checked there, passed down."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +12,8 @@ from wheelfarm.errors import InputError
 
 SandboxName = Literal["bubblewrap", "none"]
 _PREFIX = "WHEELFARM_"
+_OF_PATHS = ("file", "redis+socket")
+"""URL schemes that name a path of this machine, not a host."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,9 +79,13 @@ def _text(name: str, value: str) -> str:
 
 def _url(*schemes: str) -> Callable[[str, str], str]:
     def accept(name: str, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
-            accepted = " or ".join(f"{scheme}://…" for scheme in schemes)
+        try:
+            parts = urlsplit(value)
+            whole = parts.scheme in schemes and bool(parts.path if parts.scheme in _OF_PATHS else parts.hostname)
+        except ValueError:
+            whole = False
+        if not whole or (parts.scheme in _OF_PATHS and parts.netloc):
+            accepted = " or ".join(f"{scheme}://{'/' if scheme in _OF_PATHS else ''}…" for scheme in schemes)
             raise _malformed(name, _without_password(value), accepted)
         return value.rstrip("/")
 
@@ -106,7 +113,7 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[
         except ValueError:
             number = kind(-1)
         if not low <= number <= high:
-            raise _malformed(name, value, f"a number from {low:g} to {high:g}")
+            raise _malformed(name, value, f"a {'whole ' if kind is int else ''}number from {low:.7g} to {high:.7g}")
         return number
 
     return accept
@@ -117,8 +124,8 @@ def _malformed(name: str, value: str, accepted: str) -> InputError:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return url.replace(parts.netloc, "…@" + parts.netloc.rpartition("@")[2]) if "@" in parts.netloc else url
+    """The URL as it may be shown, however malformed: nothing of what stands before its last `@` but the scheme."""
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", r"\1…@", url, flags=re.DOTALL)
 
 
 _ACCEPT: Mapping[str, Callable[[str, str], object]] = {

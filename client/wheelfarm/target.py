@@ -1,19 +1,22 @@
 """Targets: what a wheel is built for, and the `host` target read off one interpreter of this machine."""
 
 import json
+import os
 import platform
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
 
-from wheelfarm.digest import digest_of, sha256_of_file
+from wheelfarm.digest import SHA256, digest_of, sha256_of_file
 from wheelfarm.errors import InputError
+from wheelfarm.job import TARGET_NAME
 
 HOST_QUEUE = "host"
 
@@ -66,9 +69,16 @@ class Target:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Target":
-        """Read what `to_json` wrote; raises InputError naming what is missing or not a string."""
+        """Read what `to_json` wrote; raises InputError naming what is missing or malformed."""
+        if not isinstance(value, Mapping):
+            raise InputError("target: an object is expected.")
         names = list(cls.__slots__)
-        wrong = [name for name in names if not isinstance(value.get(name), str)]
+        forms = {"name": TARGET_NAME, "queue": TARGET_NAME, "revision": SHA256}
+        wrong = [
+            name
+            for name in names
+            if not isinstance(value.get(name), str) or (name in forms and not forms[name].fullmatch(value[name]))
+        ]
         if wrong or set(value) - set(names):
             raise InputError(f"target: malformed or unknown fields: {sorted({*wrong, *(set(value) - set(names))})}")
         return cls(**value)
@@ -96,13 +106,13 @@ def host_target(python: Path, *, sandbox: str, memory: Path) -> Target:
     """
     fingerprint = digest_of([str(python), sandbox, *map(_stamp, (python, *_watched()))])
     remembered = memory / f"{fingerprint}.json"
-    if remembered.exists():
+    with suppress(OSError, ValueError, InputError):  # what another version of the farm wrote is read anew
         target = Target.from_json(json.loads(remembered.read_text()))
         if Path(target.python).exists():
             return target
     target = _read_host_target(python, sandbox)
     memory.mkdir(parents=True, exist_ok=True)
-    partial = remembered.with_suffix(".new")
+    partial = remembered.with_suffix(f".{os.getpid()}.new")
     partial.write_text(json.dumps(target.to_json()))
     partial.replace(remembered)
     return target

@@ -6,12 +6,14 @@ installs as it stands: then no farm, no resolver and no sandbox is started.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wheelfarm.digest import digest_of, sha256_of_file
+from wheelfarm.errors import ProtocolError
 from wheelfarm.requirements import Requirements
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
@@ -48,9 +50,10 @@ class Wheelhouse:
         try:
             wheels = tuple(map(BuiltWheel.from_json, json.loads((folder / "wheels.json").read_text())))
             age_s = time.time() - (folder / "pylock.toml").stat().st_mtime
-        except (OSError, ValueError):
+            lock = (folder / "pylock.toml").read_text()
+        except (OSError, ValueError, TypeError, ProtocolError):
             return None
-        if not 0 <= age_s <= REMEMBERED_S or self.missing(wheels):
+        if not 0 <= age_s <= REMEMBERED_S or lock != self._lock(wheels) or self.missing(wheels):
             return None
         return Remembered(wheels=wheels, lock=folder / "pylock.toml", age_s=age_s)
 
@@ -60,7 +63,7 @@ class Wheelhouse:
         folder.mkdir(parents=True, exist_ok=True)
         listed = json.dumps([wheel.to_json() for wheel in wheels])
         for name, text in (("wheels.json", listed), ("pylock.toml", self._lock(wheels))):
-            partial = folder / f".{name}.new"
+            partial = folder / f".{name}.{os.getpid()}.new"
             partial.write_text(text)
             partial.replace(folder / name)
         return Remembered(wheels=tuple(wheels), lock=folder / "pylock.toml", age_s=0.0)

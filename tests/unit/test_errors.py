@@ -1,0 +1,54 @@
+import json
+
+import pytest
+from wheelfarm import errors
+from wheelfarm.errors import WheelfarmError, error_from_json
+
+CLASSES = [found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, WheelfarmError)]
+
+INTERFACE = {
+    "error": 1,
+    "input": 2,
+    "direct-reference": 3,
+    "no-environment": 4,
+    "no-solution": 10,
+    "unknown-project": 11,
+    "no-sdist": 12,
+    "upstream": 13,
+    "hash-mismatch": 14,
+    "bad-sdist": 15,
+    "build-failed": 20,
+    "build-timeout": 21,
+    "build-limit": 22,
+    "bad-wheel": 23,
+    "build-cycle": 24,
+    "cancelled": 25,
+    "farm-unavailable": 30,
+    "sandbox-unavailable": 31,
+    "worker-lost": 32,
+    "not-found": 33,
+    "protocol": 34,
+    "install-failed": 40,
+}
+
+
+def test_codes_and_exit_codes_are_never_renumbered() -> None:
+    assert {cls.code: cls.exit_code for cls in CLASSES} == INTERFACE
+
+
+def test_codes_and_exit_codes_are_distinct() -> None:
+    assert len({cls.code for cls in CLASSES}) == len(CLASSES)
+    assert len({cls.exit_code for cls in CLASSES}) == len(CLASSES)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.code)
+def test_error_survives_its_way_over_the_wire(cls: type[WheelfarmError]) -> None:
+    found = error_from_json(json.loads(json.dumps(cls("what happened", hint="what to do").to_json())))
+    assert type(found) is cls
+    assert (found.message, found.hint, str(found)) == ("what happened", "what to do", "what happened")
+
+
+def test_code_of_a_newer_farm_gives_the_root() -> None:
+    found = error_from_json({"error": "from-the-future", "message": "m"})
+    assert type(found) is WheelfarmError
+    assert (found.message, found.hint) == ("m", "")

@@ -1,0 +1,179 @@
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.tags import Tag
+from wheelfarm.errors import InputError
+from wheelfarm.target import Target, host_target, native_tags
+
+from tests.support.values import make_target
+
+
+def test_target_survives_its_way_over_the_wire() -> None:
+    target = make_target()
+    assert Target.from_json(json.loads(json.dumps(target.to_json()))) == target
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "Upper"),
+        ("name", "../up"),
+        ("name", "a" * 101),
+        ("queue", ""),
+        ("queue", "two words"),
+        ("revision", "e" * 63),
+        ("revision", "E" * 64),
+        ("python", 3),
+        ("prefix", None),
+        ("abi", ["cp311"]),
+        ("surplus", "field"),
+    ],
+)
+def test_malformed_target_is_refused_by_its_field(field: str, value: Any) -> None:
+    with pytest.raises(InputError, match=field):
+        Target.from_json({**asdict(make_target()), field: value})
+
+
+@pytest.mark.parametrize("field", list(asdict(make_target())))
+def test_target_that_lacks_a_field_is_refused(field: str) -> None:
+    value = {name: held for name, held in asdict(make_target()).items() if name != field}
+    with pytest.raises(InputError, match=field):
+        Target.from_json(value)
+
+
+def test_native_tags_are_the_platforms_own_and_never_manylinux() -> None:
+    tags = native_tags(make_target())
+    assert {
+        Tag("cp311", "cp311", "linux_x86_64"),
+        Tag("py3", "none", "any"),
+        Tag("cp39", "abi3", "linux_x86_64"),
+    } <= tags
+    assert {tag.platform for tag in tags} == {"linux_x86_64", "any"}
+    assert Tag("cp312", "cp312", "linux_x86_64") not in tags
+
+
+def test_native_tags_of_free_threaded_python_have_no_abi3() -> None:
+    tags = native_tags(replace(make_target(), python_version="3.14.0", abi="cp314t"))
+    assert Tag("cp314", "cp314t", "linux_x86_64") in tags
+    assert "abi3" not in {tag.abi for tag in tags}
+    assert "cp314" not in {tag.abi for tag in tags}
+
+
+def test_libraries_of_free_threaded_python_lie_in_a_folder_of_their_own() -> None:
+    assert make_target().site_packages == "lib/python3.11/site-packages"
+    free = replace(make_target(), python_version="3.14.0", abi="cp314t")
+    assert free.site_packages == "lib/python3.14t/site-packages"
+
+
+class FakeInterpreter:
+    """A script that answers the probe like an interpreter and counts how often it was asked."""
+
+    def __init__(self, folder: Path, **facts: Any) -> None:
+        self.path = folder / "python"
+        self._count = folder / "count"
+        self._count.write_text("")
+        self.answer(**facts)
+
+    def answer(self, **facts: Any) -> None:
+        said = {
+            "implementation": "cpython",
+            "executable": str(self.path),
+            "prefix": "/usr",
+            "version": "3.11.7",
+            "platform": "linux-x86_64",
+            "abi": "cp311",
+            "sysconfig": {"CFLAGS": "-O2"},
+            **facts,
+        }
+        self.path.write_text(f"#!/bin/sh\necho asked >> '{self._count}'\ncat <<'END'\n{json.dumps(said)}\nEND\n")
+        self.path.chmod(0o755)
+
+    @property
+    def times_asked(self) -> int:
+        return len(self._count.read_text().splitlines())
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path) -> FakeInterpreter:
+    return FakeInterpreter(tmp_path)
+
+
+def test_host_target_is_read_once_and_remembered(tmp_path: Path, interpreter: FakeInterpreter) -> None:
+    first = host_target(interpreter.path, sandbox="bubblewrap", memory=tmp_path / "memory")
+    assert host_target(interpreter.path, sandbox="bubblewrap", memory=tmp_path / "memory") == first
+    assert interpreter.times_asked == 1
+    assert Target.from_json(first.to_json()) == first
+
+
+def test_host_target_is_forgotten_when_the_interpreter_changes(tmp_path: Path, interpreter: FakeInterpreter) -> None:
+    first = host_target(interpreter.path, sandbox="bubblewrap", memory=tmp_path / "memory")
+    interpreter.answer(version="3.11.8")
+    second = host_target(interpreter.path, sandbox="bubblewrap", memory=tmp_path / "memory")
+    assert second.python_version == "3.11.8"
+    assert (second.name, second.revision) != (first.name, first.revision)
+
+
+def test_host_target_is_forgotten_when_a_link_leads_to_another_interpreter(tmp_path: Path) -> None:
+    for name, version in (("a", "3.11.1"), ("b", "3.11.2")):
+        (tmp_path / name).mkdir()
+        FakeInterpreter(tmp_path / name, version=version)
+    link = tmp_path / "python"
+    link.symlink_to("a/python")
+    assert host_target(link, sandbox="none", memory=tmp_path / "memory").python_version == "3.11.1"
+    link.unlink()
+    link.symlink_to("b/python")
+    assert host_target(link, sandbox="none", memory=tmp_path / "memory").python_version == "3.11.2"
+
+
+@pytest.mark.parametrize("damage", ["", "not json", "[]", '{"name": "of another version"}'])
+def test_memory_that_cannot_be_read_is_read_anew(tmp_path: Path, interpreter: FakeInterpreter, damage: str) -> None:
+    memory = tmp_path / "memory"
+    first = host_target(interpreter.path, sandbox="bubblewrap", memory=memory)
+    (remembered,) = memory.iterdir()
+    remembered.write_text(damage)
+    assert host_target(interpreter.path, sandbox="bubblewrap", memory=memory) == first
+    assert interpreter.times_asked == 2
+
+
+def test_unsandboxed_builds_have_a_target_of_their_own_that_says_so(
+    tmp_path: Path, interpreter: FakeInterpreter
+) -> None:
+    confined = host_target(interpreter.path, sandbox="bubblewrap", memory=tmp_path / "memory")
+    unconfined = host_target(interpreter.path, sandbox="none", memory=tmp_path / "memory")
+    assert unconfined.name.endswith("-unsandboxed")
+    assert unconfined.name != confined.name
+    assert unconfined.revision != confined.revision
+
+
+def test_compiler_flags_are_part_of_the_revision(tmp_path: Path, interpreter: FakeInterpreter) -> None:
+    first = host_target(interpreter.path, sandbox="none", memory=tmp_path / "memory")
+    interpreter.answer(sysconfig={"CFLAGS": "-O3"})
+    assert host_target(interpreter.path, sandbox="none", memory=tmp_path / "memory").revision != first.revision
+
+
+def test_environment_and_its_base_interpreter_are_one_target(tmp_path: Path) -> None:
+    base = Path(os.path.realpath(sys.executable))
+    mine = host_target(Path(sys.executable), sandbox="none", memory=tmp_path / "memory")
+    assert host_target(base, sandbox="none", memory=tmp_path / "memory") == mine
+    assert mine.python == str(base)
+
+
+def test_interpreter_other_than_cpython_is_refused(tmp_path: Path, interpreter: FakeInterpreter) -> None:
+    interpreter.answer(implementation="pypy")
+    with pytest.raises(InputError, match="pypy"):
+        host_target(interpreter.path, sandbox="none", memory=tmp_path / "memory")
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 3\n", "#!/bin/sh\necho no json\n", "#!/no/such/interpreter\n"])
+def test_what_does_not_run_as_python_is_refused_with_the_option_that_names_another(tmp_path: Path, script: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(script)
+    python.chmod(0o755)
+    with pytest.raises(InputError, match="does not work") as caught:
+        host_target(python, sandbox="none", memory=tmp_path / "memory")
+    assert "--python" in caught.value.hint
