@@ -17,7 +17,6 @@ import pytest
 
 from tests.support.upstream import Upstream
 
-
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """How a command ended."""
@@ -79,14 +78,16 @@ class Home:
         return "\n".join(path.read_text(errors="replace") for path in self.root.glob("run/*/*/farm.log"))
 
     def processes(self) -> dict[int, str]:
-        """Everything that runs with this home in its environment or its command line: pid and command line."""
+        """Everything that runs with this home in its environment, its command line or, in a sandbox, its mounts: pid
+        and command line."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                words, variables = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+                words = (folder / "cmdline").read_bytes()
+                told = words + (folder / "environ").read_bytes() + (folder / "mountinfo").read_bytes()
             except OSError:
                 continue
-            if int(folder.name) != os.getpid() and str(self.root).encode() in words + variables and words:
+            if int(folder.name) != os.getpid() and str(self.root).encode() in told and words:
                 found[int(folder.name)] = words.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
