@@ -49,13 +49,25 @@ def open_ends() -> tuple[Ends, Ends]:
 
 
 class Attendance:
-    """The reader of one run. It never waits for EOF of a pipe, which any process left over could hold open."""
+    """The reader of one run. It never waits for EOF of a pipe, which any process left over could hold open.
 
-    def __init__(self, ends: Ends, limits: Limits, log: Callable[[bytes], None], result: BinaryIO) -> None:
+    `clean_up_lost` is called when the spawner died: it kills what the kernel does not.
+    """
+
+    def __init__(
+        self,
+        ends: Ends,
+        limits: Limits,
+        *,
+        log: Callable[[bytes], None],
+        result: BinaryIO,
+        clean_up_lost: Callable[[], None],
+    ) -> None:
         self._ends = ends
         self._log, self._log_room = log, limits.log_bytes
         self._result, self._result_room = result, limits.result_bytes
         self._verdict: Ending | None = None
+        self._clean_up_lost = clean_up_lost
         self._selector = selectors.DefaultSelector()
         self._selector.register(ends.channel, selectors.EVENT_READ)
         self._selector.register(ends.log, selectors.EVENT_READ, self._read_log)
@@ -66,6 +78,7 @@ class Attendance:
         with self._selector:
             report = self._read_until_report(cancelled)
             if report.ending is Ending.LOST:
+                self._clean_up_lost()
                 self._read_until_eof()
             self._drain()
         return replace(report, ending=self._verdict or report.ending)

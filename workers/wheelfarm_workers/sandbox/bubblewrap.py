@@ -43,10 +43,10 @@ class BubblewrapSandbox:
 
     name = "bubblewrap"
 
-    def __init__(self, slots: int, work_dir: Path) -> None:
+    def __init__(self, slots: int, work_dir: Path, *, use_cgroups: bool = True) -> None:
         self._slots = Slots(slots)
         self._work_dir = work_dir
-        self._link = SpawnerLink(work_dir)
+        self._link = SpawnerLink(work_dir, use_cgroups=use_cgroups)
         self._numbers = itertools.count()
         self._host = host_words(Path("/"))
 
@@ -115,6 +115,7 @@ def bubblewrap_argv(run: SandboxRun, *, host: tuple[str, ...], sources: Mapping[
     return (
         *("--unshare-user", "--uid", "1000", "--gid", "1000", "--disable-userns"),
         *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"),
+        *("--info-fd", Descriptor.INFO),
         *("--hostname", "builder", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
         *_each("--setenv", environment.items()),
         *host,

@@ -9,14 +9,15 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from wheelfarm.errors import SandboxUnavailable
 
-from wheelfarm_workers.sandbox import Ending, SandboxResult
+from wheelfarm_workers.sandbox import Ending, SandboxResult, processes
 from wheelfarm_workers.sandbox.attendance import KILLED, Attendance, open_ends
-from wheelfarm_workers.sandbox.protocol import REPORT_BYTES, Hello, Report, Start, decode_hello, encode
+from wheelfarm_workers.sandbox.protocol import NO_CGROUPS, REPORT_BYTES, Hello, Report, Start, decode_hello, encode
 
 _BEGIN_S = 30.0
 _END_S = 10.0
@@ -40,8 +41,9 @@ class _Session:
 class SpawnerLink:
     """The spawner of one back end, started when it is needed first and again after its death."""
 
-    def __init__(self, work_dir: Path) -> None:
+    def __init__(self, work_dir: Path, *, use_cgroups: bool) -> None:
         self._work_dir = work_dir
+        self._use_cgroups = use_cgroups
         self._lock = threading.Lock()
         self._session: _Session | None = None
 
@@ -77,7 +79,7 @@ class SpawnerLink:
             if self._session and self._session.process.poll() is not None:
                 self._drop()
             if self._session is None:
-                self._session = _begin()
+                self._session = _begin(use_cgroups=self._use_cgroups)
             return self._session
 
     def _drop(self) -> None:
@@ -98,7 +100,8 @@ class SpawnerLink:
                 descriptors = [message, theirs.channel.fileno(), stdin, theirs.log, theirs.result, *others]
                 with suppress(BrokenPipeError, ConnectionResetError):  # a dead spawner: the channel will tell
                     socket.send_fds(control, [b"start"], descriptors)
-            attendance = Attendance(ours, start.limits, log, result)
+            kill_left = partial(processes.kill_marked, start.marker) if start.marker else lambda: None
+            attendance = Attendance(ours, start.limits, log=log, result=result, clean_up_lost=kill_left)
             try:
                 report = attendance.until_report(cancelled)
             except BaseException:
@@ -124,13 +127,14 @@ def _memory_file(content: bytes, stack: ExitStack) -> int:
     return fd
 
 
-def _begin() -> _Session:
+def _begin(*, use_cgroups: bool) -> _Session:
     """Start a spawner, in a session of its own and without the worker's environment, and hear its greeting."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    options = [] if use_cgroups else [NO_CGROUPS]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "wheelfarm_workers.sandbox.spawner", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "wheelfarm_workers.sandbox.spawner", str(theirs.fileno()), *options],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
 """The processes of a sandbox as /proc shows them."""
 
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,11 +13,6 @@ _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 def child_pids(parent: int) -> list[int]:
     """The direct children of a process."""
     return [pid for pid, ppid, _ in _processes() if ppid == parent]
-
-
-def is_child(pid: int, parent: int) -> bool:
-    """Whether `pid` is a child of `parent` now."""
-    return any(ppid == parent for _, ppid, _ in _process(str(pid)))
 
 
 def resident_bytes(root: int) -> int:
@@ -53,6 +49,13 @@ def marked_pids(marker: str) -> list[int]:
             if line in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return found
+
+
+def kill_marked(marker: str) -> None:
+    """Kill them."""
+    for pid in marked_pids(marker):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _folders() -> Iterator[Path]:

@@ -14,19 +14,22 @@ from typing import Any
 from wheelfarm_workers.sandbox import Ending, Limits
 
 KILL = b"kill"
+NO_CGROUPS = "--no-cgroups"
 REPORT_BYTES = 64 << 10
 
 
 class Descriptor(IntEnum):
-    """The descriptors of a start message by their place; those from RESULT on are passed to the command."""
+    """The descriptors of a start message by their place; those from RESULT on are passed to the command. INFO is the
+    spawner's own, for bwrap to say there which process is init of its pid namespace."""
 
     CHANNEL = 0
     INPUT = 1
-    OUTPUT = 2
+    LOG = 2
     RESULT = 3
     SECCOMP = 4
     PASSWD = 5
     GROUP = 6
+    INFO = 7
 
 
 Word = str | Descriptor

@@ -1,12 +1,14 @@
 """The process of one thread that starts, watches and ends all sandboxes of a worker.
 
-`python -m wheelfarm_workers.sandbox.spawner FD`, where FD is a unix socket to the worker (see protocol.py). It is a
-process of its own because the kernel kills a sandbox when the *thread* that started it ends, and it ends all of them
-when the worker is gone, however that died.
+`python -m wheelfarm_workers.sandbox.spawner FD [--no-cgroups]`, where FD is a unix socket to the worker (see
+protocol.py). It is a process of its own because the kernel kills a sandbox when the *thread* that started it ends,
+and it ends all of them when the worker is gone, however that died.
 """
 
+import io
 import itertools
 import os
+import re
 import resource
 import selectors
 import signal
@@ -30,11 +32,12 @@ from wheelfarm_workers.sandbox.limits import (
     resource_limits,
     set_resource_limits,
 )
-from wheelfarm_workers.sandbox.protocol import Descriptor, Hello, Report, Start, Word, decode_start, encode
+from wheelfarm_workers.sandbox.protocol import NO_CGROUPS, Descriptor, Hello, Report, Start, Word, decode_start, encode
 from wheelfarm_workers.sandbox.stage import STAGE, clear_away, enter_private_namespace, lay_out, make_stage
 
 _WATCH_S = 0.25
 _PACKET_BYTES = 4096
+_INIT = re.compile(rb'"child-pid": (\d+)')
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,6 +47,7 @@ class Running:
     start: Start
     child: subprocess.Popen[bytes]
     channel: socket.socket
+    info: io.FileIO
     cgroup: Cgroup | None
     started: float
     ending: Ending = Ending.EXITED
@@ -97,18 +101,19 @@ class Spawner:
             for running in self._runs:
                 self._kill(running, Ending.CANCELLED)
             return
-        message, *descriptors = fds
-        channel = socket.socket(fileno=descriptors[Descriptor.CHANNEL])
+        message, *received = fds
+        descriptors = dict(zip(Descriptor, received, strict=False))
+        channel = socket.socket(fileno=descriptors.pop(Descriptor.CHANNEL))
         try:
             self._start(message, descriptors, channel)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             _send(channel, Report(trouble=str(error)))
             channel.close()
         finally:
-            for fd in (message, *descriptors[Descriptor.INPUT :]):
+            for fd in (message, *descriptors.values()):
                 os.close(fd)
 
-    def _start(self, message: int, descriptors: list[int], channel: socket.socket) -> None:
+    def _start(self, message: int, descriptors: dict[Descriptor, int], channel: socket.socket) -> None:
         with os.fdopen(message, "rb", closefd=False) as file:
             start = decode_start(file.read())
         cgroup = self._cgroups.make(f"run-{next(self._numbers)}", start.limits) if self._cgroups else None
@@ -116,56 +121,67 @@ class Spawner:
             started = time.monotonic()
             if start.stage:
                 lay_out(Path(start.stage), start.binds)
-            child = _spawn(start, descriptors, cgroup)
+            child, info = _spawn(start, descriptors, cgroup)
         except BaseException:
             _tidy(start, cgroup)
             raise
-        running = Running(start=start, child=child, channel=channel, cgroup=cgroup, started=started)
+        running = Running(start=start, child=child, channel=channel, info=info, cgroup=cgroup, started=started)
         self._runs.append(running)
-        self._watch(running, child.pid, belongs=lambda: True)
+        self._watch(running, os.pidfd_open(child.pid))
+        self._selector.register(info, selectors.EVENT_READ, partial(self._watch_init, running))
         self._selector.register(channel, selectors.EVENT_READ, partial(self._kill, running, Ending.CANCELLED))
 
-    def _watch(self, running: Running, pid: int, *, belongs: Callable[[], bool]) -> int | None:
-        """The watched pidfd of a process, None if it is gone; `belongs` is asked once its number can't change hands."""
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError:
-            return None
-        if not belongs():
-            os.close(pidfd)
-            return None
+    def _watch(self, running: Running, pidfd: int) -> None:
         running.watched.add(pidfd)
         self._selector.register(pidfd, selectors.EVENT_READ, partial(self._process_ended, running, pidfd))
-        return pidfd
+
+    def _watch_init(self, running: Running) -> None:
+        """Watch init of bwrap's pid namespace: it ends after all who live there, and often after bwrap.
+
+        The pipe stays open, for bwrap has more to say on it and would die of SIGPIPE.
+        """
+        self._selector.unregister(running.info)
+        with suppress(OSError):  # it has ended
+            if found := _INIT.search(running.info.read(_PACKET_BYTES) or b""):
+                self._watch(running, os.pidfd_open(int(found[1])))
 
     def _kill(self, running: Running, ending: Ending) -> None:
-        """Kill the process group of the child. With bubblewrap that takes its pid namespace's init along, and with
-        that all that lives in the namespace; init is watched because it ends last."""
+        """Kill the process group of the child, with bubblewrap's init and so all of its namespace among them."""
         self._stop_listening(running)
-        if not running.goes_on:
-            return
-        running.ending = ending
-        for pid in processes.child_pids(running.child.pid):
-            self._watch(running, pid, belongs=partial(processes.is_child, pid, running.child.pid))
-        with suppress(ProcessLookupError):
-            os.killpg(running.child.pid, signal.SIGKILL)
+        if running.goes_on:
+            running.ending = ending
+            with suppress(ProcessLookupError):
+                os.killpg(running.child.pid, signal.SIGKILL)
 
     def _process_ended(self, running: Running, pidfd: int) -> None:
         self._selector.unregister(pidfd)
         os.close(pidfd)
         running.watched.remove(pidfd)
-        running.child.poll()
+        if running.child.poll() is not None:
+            self._kill_init(running)
         if not running.watched:
             self._kill_survivors(running)
         if not running.watched:
             self._finish(running)
 
+    def _kill_init(self, running: Running) -> None:
+        """Kill the namespace's init, which should have died with bwrap, but sleeps for ever if that died early."""
+        if running.info in self._selector.get_map():
+            self._watch_init(running)
+        for pidfd in running.watched:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
     def _kill_survivors(self, running: Running) -> None:
         """Kill what the child left behind, and watch it end."""
         for pid in _survivors(running):
-            pidfd = self._watch(running, pid, belongs=partial(_survives, running, pid))
-            if pidfd is not None:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            with suppress(OSError):  # it has ended
+                pidfd = os.pidfd_open(pid)
+                if pid in _survivors(running):  # so the number had not changed hands when the pidfd was opened
+                    self._watch(running, pidfd)
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                else:
+                    os.close(pidfd)
 
     def _finish(self, running: Running) -> None:
         duration_s = time.monotonic() - running.started
@@ -175,6 +191,7 @@ class Spawner:
         _tidy(running.start, running.cgroup)
         _send(running.channel, report)
         running.channel.close()
+        running.info.close()
 
     def _stop_listening(self, running: Running) -> None:
         with suppress(KeyError, ValueError):  # it was done before, or the channel is closed
@@ -193,10 +210,6 @@ def _is_too_large(running: Running) -> bool:
 def _survivors(running: Running) -> list[int]:
     found = running.cgroup.pids() if running.cgroup else []
     return found + (processes.marked_pids(running.start.marker) if running.start.marker else [])
-
-
-def _survives(running: Running, pid: int) -> bool:
-    return pid in _survivors(running)
 
 
 def _ending(running: Running) -> Ending:
@@ -220,23 +233,40 @@ def _send(channel: socket.socket, message: Report) -> None:
         channel.send(encode(message))
 
 
-def _spawn(start: Start, descriptors: list[int], cgroup: Cgroup | None) -> subprocess.Popen[bytes]:
-    def number(word: Word) -> str:
-        return str(descriptors[word]) if isinstance(word, Descriptor) else word
+def _spawn(
+    start: Start, descriptors: dict[Descriptor, int], cgroup: Cgroup | None
+) -> tuple[subprocess.Popen[bytes], io.FileIO]:
+    """The process, and the pipe on which bwrap says what it started."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return _execute(start, {**descriptors, Descriptor.INFO: writer}, cgroup), io.FileIO(reader)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
 
+
+def _execute(start: Start, descriptors: dict[Descriptor, int], cgroup: Cgroup | None) -> subprocess.Popen[bytes]:
+    words = (*start.argv, *start.environment.values())
+    numbers = {word: str(fd) for word, fd in descriptors.items()}
     rlimits = _resource_limits(start, cgroup)
     return subprocess.Popen(
-        [number(word) for word in start.argv],
-        env={name: number(word) for name, word in start.environment.items()},
+        [_spell(word, numbers) for word in start.argv],
+        env={name: _spell(word, numbers) for name, word in start.environment.items()},
         cwd=start.directory,
         stdin=descriptors[Descriptor.INPUT],
-        stdout=descriptors[Descriptor.OUTPUT],
+        stdout=descriptors[Descriptor.LOG],
         stderr=subprocess.STDOUT,
-        pass_fds=descriptors[Descriptor.RESULT :],
+        pass_fds=[fd for word, fd in descriptors.items() if word in words],
         start_new_session=True,
         umask=0o022,
         preexec_fn=partial(_become, start.uid, cgroup, rlimits, os.getpid()),
     )
+
+
+def _spell(word: Word, numbers: dict[Descriptor, str]) -> str:
+    return numbers[word] if isinstance(word, Descriptor) else word
 
 
 def _resource_limits(start: Start, cgroup: Cgroup | None) -> RLimits:
@@ -288,13 +318,13 @@ def _prepare_stage() -> str:
     return str(STAGE)
 
 
-def main(fd: int) -> None:
+def main(fd: int, *, use_cgroups: bool) -> None:
     """Greet the worker and serve it."""
     _ignore_signals()
     control = socket.socket(fileno=fd)
     control.set_inheritable(False)
     stage = _prepare_stage()
-    cgroups = open_cgroups()
+    cgroups = open_cgroups() if use_cgroups else None
     memory_limit = f"cgroup v{cgroups.version}" if cgroups else WATCHDOG
     control.send(encode(Hello(memory_limit=memory_limit, stage=stage)))
     Spawner(control, cgroups).serve()
@@ -303,4 +333,4 @@ def main(fd: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), use_cgroups=NO_CGROUPS not in sys.argv)
