@@ -6,6 +6,7 @@ Nothing is unpacked. Every size that the archive states is checked before anythi
 import gzip
 import hashlib
 import io
+import struct
 import tarfile
 import tomllib
 import zipfile
@@ -19,6 +20,8 @@ from wheelfarm.job import Sdist
 
 _MEMBER_BYTES = {"PKG-INFO": 4 << 20, "pyproject.toml": 512 << 10}
 _HEADER_BYTES = 1 << 20
+_GLOBAL_HEADERS = 100
+_LINE_DOTS = 1000
 _UNPACKED_BYTES = 8 << 30
 _MEMBERS = 500_000
 
@@ -32,9 +35,12 @@ class SdistHead:
     pyproject_sha256: str
 
 
-def read_head(sdist: Sdist, file: BinaryIO) -> SdistHead:
-    """Read the head of an sdist's archive. Raises BadSdist when it is no archive, or one that lies about itself."""
-    members = _zip_members(file) if sdist.filename.endswith(".zip") else _tar_members(file)
+def read_head(sdist: Sdist, file: BinaryIO, *, unpacked_bytes: int = _UNPACKED_BYTES) -> SdistHead:
+    """Read the head of an sdist's archive. Raises BadSdist when it is no archive, or one that lies about itself.
+
+    Of what a gzipped archive unpacks to, no more than `unpacked_bytes` is read.
+    """
+    members = _zip_members(file) if sdist.filename.endswith(".zip") else _tar_members(file, unpacked_bytes)
     found: dict[str, bytes] = {}
     try:
         for name, data in members:
@@ -48,7 +54,8 @@ def read_head(sdist: Sdist, file: BinaryIO) -> SdistHead:
         OSError,
         EOFError,
         ValueError,
-        NotImplementedError,
+        RuntimeError,  # an encrypted member, a compression that is not implemented, headers nested too deeply
+        struct.error,
     ) as error:
         raise bad_archive(sdist, str(error)) from error
     pyproject = found.get("pyproject.toml")
@@ -67,37 +74,47 @@ def bad_archive(sdist: Sdist, reason: str) -> BadSdist:
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
-    """A member whose header can't make `tarfile` read much: extended headers are small, sizes not negative."""
+    """A member whose header can't make `tarfile` hold much: extended headers are small, sizes not negative, and there
+    are no sparse files, whose maps have no bound."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         info = super().frombuf(buf, encoding, errors)
         extended = info.type not in tarfile.SUPPORTED_TYPES or info.type in tarfile.GNU_TYPES
-        if info.size < 0 or (extended and info.type != tarfile.GNUTYPE_SPARSE and info.size > _HEADER_BYTES):
+        if info.size < 0 or (extended and info.size > _HEADER_BYTES):
             raise tarfile.ReadError(f"a header states {info.size} bytes")
+        if info.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("it has a sparse member")
         return info
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.ReadError("it has a sparse member")
 
 
 class _Counted(io.RawIOBase):
     """A decompressed stream that ends in an error past the limit."""
 
-    def __init__(self, stream: gzip.GzipFile) -> None:
-        self._stream, self._left = stream, _UNPACKED_BYTES
+    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+        self._stream, self._limit, self._left = stream, limit, limit
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(min(size, 1 << 20) if size >= 0 else 1 << 20)
         self._left -= len(data)
         if self._left < 0:
-            raise OSError(f"it unpacks to more than {_UNPACKED_BYTES} bytes")
+            raise OSError(f"it unpacks to more than {self._limit} bytes")
         return data
 
 
-def _tar_members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    stream = _Counted(gzip.GzipFile(fileobj=file))
+def _tar_members(file: BinaryIO, unpacked_bytes: int) -> Iterator[tuple[str, bytes]]:
+    stream = _Counted(gzip.GzipFile(fileobj=file), unpacked_bytes)
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_BoundedTarInfo) as archive:
         for number, member in enumerate(archive):
             if number > _MEMBERS:
                 raise OSError(f"it has more than {_MEMBERS} members")
+            if len(archive.pax_headers) > _GLOBAL_HEADERS:
+                raise OSError(f"it has more than {_GLOBAL_HEADERS} global headers")
+            # tarfile would keep every member, with all of its headers
+            archive.members.clear()  # type: ignore[attr-defined]
             name = _wanted(member.name)
             if name and member.isreg():
                 yield name, _bounded(name, member.size, archive.extractfile(member))
@@ -119,6 +136,8 @@ def _wanted(path: str) -> str:
 
 def _bounded(name: str, size: int, member: Any) -> bytes:
     limit = _MEMBER_BYTES[name]
+    if size < 0:
+        raise OSError(f"its {name} states {size} bytes")
     data: bytes = member.read(limit + 1) if size <= limit else b""
     if size > limit or len(data) > limit:
         raise OSError(f"its {name} is larger than {limit} bytes")
@@ -128,7 +147,9 @@ def _bounded(name: str, size: int, member: Any) -> bytes:
 def _parse(sdist: Sdist, data: bytes | None) -> dict[str, Any] | None:
     if data is None:
         return None
+    if any(line.count(b".") > _LINE_DOTS for line in data.splitlines()):  # tomllib's time is quadratic in a key's parts
+        raise bad_archive(sdist, f"its pyproject.toml has a line with more than {_LINE_DOTS} dots")
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise bad_archive(sdist, f"its pyproject.toml can't be parsed ({error})") from error

@@ -1,13 +1,14 @@
 """Core metadata that an sdist states without running anything: PKG-INFO under PEP 643, else `[project]` (PEP 621)."""
 
 import email.parser
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from packaging.metadata import InvalidMetadata, Metadata
+from packaging.metadata import Metadata
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.utils import InvalidName, canonicalize_name
+from packaging.version import Version
 from wheelfarm.job import Sdist
 
 from wheelfarm_services.sdist_head import SdistHead, bad_archive
@@ -47,11 +48,13 @@ def _from_pkg_info(sdist: Sdist, pkg_info: bytes) -> bytes | None:
 def _from_project(sdist: Sdist, project: Any) -> bytes | None:
     if not isinstance(project, Mapping) or not isinstance(project.get("name"), str):
         return None
-    if {"dependencies", "optional-dependencies", "requires-python"}.intersection(project.get("dynamic", [])):
+    if canonicalize_name(project["name"]) != sdist.name or not _same_version(sdist, project.get("version")):
         return None
     try:
+        if {"dependencies", "optional-dependencies", "requires-python"}.intersection(project.get("dynamic", [])):
+            return None
         fields = ("\n".join(_project_fields(sdist, project)) + "\n").encode()
-    except (InvalidRequirement, TypeError, AttributeError):
+    except (InvalidRequirement, InvalidName, TypeError, AttributeError, RecursionError):
         return None
     return fields if _valid(fields) else None
 
@@ -62,12 +65,19 @@ def _project_fields(sdist: Sdist, project: Mapping[str, Any]) -> Iterator[str]:
     yield f"Version: {sdist.version}"
     if "requires-python" in project:
         yield f"Requires-Python: {_one_line(project['requires-python'])}"
-    for text in project.get("dependencies", []):
-        yield f"Requires-Dist: {Requirement(text)}"
-    for extra, texts in project.get("optional-dependencies", {}).items():
-        yield f"Provides-Extra: {canonicalize_name(extra)}"
-        for text in texts:
-            yield f"Requires-Dist: {_within_extra(Requirement(text), canonicalize_name(extra))}"
+    for text in _list(project.get("dependencies", [])):
+        yield f"Requires-Dist: {_one_line(Requirement(text))}"
+    for given, texts in project.get("optional-dependencies", {}).items():
+        extra = canonicalize_name(given, validate=True)
+        yield f"Provides-Extra: {extra}"
+        for text in _list(texts):
+            yield f"Requires-Dist: {_one_line(_within_extra(Requirement(text), extra))}"
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
 
 
 def _within_extra(requirement: Requirement, extra: str) -> str:
@@ -77,24 +87,28 @@ def _within_extra(requirement: Requirement, extra: str) -> str:
 
 
 def _require_same(sdist: Sdist, name: str, version: str) -> None:
+    if canonicalize_name(name) != sdist.name or not _same_version(sdist, version):
+        raise bad_archive(sdist, f"its PKG-INFO is about {name!r:.100} {version!r:.100}")
+
+
+def _same_version(sdist: Sdist, version: object) -> bool:
+    """Whether a version is the sdist's; a version that is not stated (None) is."""
     try:
-        same = canonicalize_name(name) == sdist.name and str(Version(version)) == sdist.version
-    except InvalidVersion:
-        same = False
-    if not same:
-        raise bad_archive(sdist, f"its PKG-INFO is about {name!r} {version!r}")
+        return version is None or str(Version(str(version))) == sdist.version
+    except ValueError:  # InvalidVersion, or more digits than Python reads
+        return False
 
 
 def _metadata_version(message: Any) -> tuple[int, int]:
-    major, _, minor = str(message["Metadata-Version"] or "1.0").strip().partition(".")
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (1, 0)
+    stated = re.fullmatch(r"\s*(\d{1,3})\.(\d{1,3})\s*", str(message["Metadata-Version"] or ""), re.ASCII)
+    return (int(stated[1]), int(stated[2])) if stated else (1, 0)
 
 
 def _valid(fields: bytes) -> bool:
     """Whether a resolver will be able to read it: uv walks back through older versions on what it can't parse."""
     try:
         Metadata.from_email(fields)
-    except (InvalidMetadata, ExceptionGroup):
+    except (ValueError, ExceptionGroup, RecursionError):
         return False
     return True
 

@@ -9,16 +9,17 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from wheelfarm.errors import FarmUnavailable, InputError, NotFound
 
-_PART = re.compile(r"[A-Za-z0-9_!+=-][A-Za-z0-9._!+=-]*")
+_PART = re.compile(r"[A-Za-z0-9_!+=~-][A-Za-z0-9._!+=~-]{0,239}")
 _MARKER = ".wheelfarm-store"
 
 
@@ -106,14 +107,15 @@ class DirectoryStore:
         with self._reported(key):
             try:
                 return self._path(key).open("rb")
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._require_root()
                 return None
 
     def size(self, key: str) -> int | None:
         with self._reported(key):
             try:
-                return self._path(key).stat().st_size
+                status = self._path(key).stat()
+                return status.st_size if stat.S_ISREG(status.st_mode) else None
             except (FileNotFoundError, NotADirectoryError):
                 self._require_root()
                 return None
@@ -153,13 +155,14 @@ class DirectoryStore:
         folder = self._path(prefix.rstrip("/"))
         with self._reported(prefix):
             self._require_root()
-            paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
-        return (path.relative_to(self.root).as_posix() for path in paths)
+            found = [Path(parent, name) for parent, _, names in os.walk(folder, onerror=_fail) for name in names]
+        return iter(sorted(path.relative_to(self.root).as_posix() for path in found if path.name[0] != "."))
 
     def delete(self, key: str) -> None:
         with self._reported(key):
             self._require_root()
-            self._path(key).unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._path(key).unlink()
 
     def _path(self, key: str) -> Path:
         if not all(_PART.fullmatch(part) for part in key.split("/")):
@@ -167,7 +170,7 @@ class DirectoryStore:
         return self.root / key
 
     def _require_root(self) -> None:
-        if not (self.root / _MARKER).exists():
+        if not os.path.exists(self.root / _MARKER):  # noqa: PTH110  (Path.exists raises where access is denied)
             raise FarmUnavailable(
                 f"The store directory {self.root} is gone.",
                 hint="Bring it back, or run the command again to begin with an empty one.",
@@ -203,6 +206,12 @@ class DirectoryStore:
         except OSError as error:
             self._require_root()
             raise FarmUnavailable(f"The store can't reach {key!r} in {self.root}: {error.strerror}.") from error
+
+
+def _fail(error: OSError) -> None:
+    """What can't be listed must not count as absent; a folder that is not there (any more) is."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _etag(data: bytes) -> str:

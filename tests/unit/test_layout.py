@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+from wheelfarm_services import layout
+from wheelfarm_services.store import DirectoryStore
+
+from tests.support.values import make_job, make_target
+
+SHA256 = "ab" * 32
+WHEEL = "app-1!2.0+cc.1-1-cp311-cp311-linux_x86_64.whl"
+KEYS = {
+    "sdist": layout.sdist(SHA256),
+    "sdist_record": layout.sdist_record(SHA256),
+    "static_metadata": layout.static_metadata(SHA256),
+    "built_metadata": layout.built_metadata(SHA256, make_target().revision),
+    "hook_requirements": layout.hook_requirements(SHA256, make_target().revision),
+    "plan": layout.plan(make_job().request_key),
+    "manifest": layout.manifest(SHA256),
+    "wheel": layout.wheel(SHA256, WHEEL),
+    "wheel_metadata": layout.wheel_metadata(SHA256, WHEEL),
+    "name_claim": layout.name_claim(make_target().name, WHEEL),
+    "index_entry": layout.index_entry(make_target().name, WHEEL),
+    "flat_page": layout.flat_page(make_target().name),
+    "target": layout.target(make_target().name, make_target().revision),
+    "open_request": layout.open_request("ab" * 16),
+    "build_log": layout.build_log(make_job(), 1),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_every_kind_of_object_has_a_key_that_the_store_takes(kind: str, tmp_path: Path) -> None:
+    store = DirectoryStore.create(tmp_path / "store")
+    store.put(KEYS[kind], b"data")
+    assert store.get(KEYS[kind]) == b"data"
+
+
+def test_no_two_kinds_share_a_key() -> None:
+    assert len(set(KEYS.values())) == len(KEYS)
+
+
+def test_folders_are_where_their_objects_lie() -> None:
+    assert KEYS["index_entry"].startswith(layout.index_entries(make_target().name))
+    assert KEYS["open_request"].startswith(layout.open_requests())
+    assert KEYS["build_log"].startswith(layout.build_logs(make_job()))
+
+
+def test_metadata_lies_beside_its_wheel_under_the_name_of_pep_658() -> None:
+    assert KEYS["wheel_metadata"] == KEYS["wheel"] + ".metadata"
+
+
+def test_logs_of_a_job_are_in_the_order_of_its_attempts() -> None:
+    logs = [layout.build_log(make_job(), attempt) for attempt in (1, 2, 10, 100)]
+    assert logs == sorted(logs)
+    assert layout.build_log(make_job().id, 1) == logs[0]
