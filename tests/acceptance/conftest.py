@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.upstream import Upstream
 
+
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """How a command ended."""

@@ -97,7 +97,8 @@ def test_backend_that_fails_shows_the_logs_tail_and_where_the_rest_is(home: Home
 
 def test_failed_build_requirement_is_told_as_the_reason(home: Home) -> None:
     home.upstream.add(
-        Project(name="app", build_requires=["helper"]), Project(name="helper", build_code="raise RuntimeError('broken')")
+        Project(name="app", build_requires=["helper"]),
+        Project(name="helper", build_code="raise RuntimeError('broken')"),
     )
 
     assert_refused(home, install(home, "app"), 20, "helper==1.0", "RuntimeError: broken")
@@ -124,7 +125,9 @@ def test_backend_that_hangs_is_ended(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "trait", [Project(name="app", wheel_name="requests"), Project(name="app", wheel_version="9.9")], ids=["name", "version"]
+    "trait",
+    [Project(name="app", wheel_name="requests"), Project(name="app", wheel_version="9.9")],
+    ids=["name", "version"],
 )
 def test_wheel_of_another_name_or_version_is_not_published(home: Home, trait: Project) -> None:
     home.upstream.add(trait)
@@ -135,7 +138,8 @@ def test_wheel_of_another_name_or_version_is_not_published(home: Home, trait: Pr
 
 def test_build_cycle_names_its_members(home: Home) -> None:
     home.upstream.add(
-        Project(name="hen", build_requires=["egg"], backend="egg"), Project(name="egg", build_requires=["hen"], backend="hen")
+        Project(name="hen", build_requires=["egg"], backend="egg"),
+        Project(name="egg", build_requires=["hen"], backend="hen"),
     )
 
     assert_refused(home, install(home, "hen"), 24, "hen==1.0", "egg==1.0", "->")
@@ -151,7 +155,8 @@ def test_cycle_through_dynamic_metadata_is_found(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "requirement", ["app @ https://example.invalid/app-1.0-py3-none-any.whl", "./app-1.0-py3-none-any.whl", "/srv/app.whl"]
+    "requirement",
+    ["app @ https://example.invalid/app-1.0-py3-none-any.whl", "./app-1.0-py3-none-any.whl", "/srv/app.whl"],
 )
 def test_direct_wheel_in_the_requirements_is_refused(home: Home, requirement: str) -> None:
     assert_refused(home, install(home, requirement), 3, "app", "hint:")

@@ -61,7 +61,9 @@ def test_upstream_is_asked_for_no_wheel(home: Home) -> None:
 
 def test_dynamic_metadata_is_that_of_the_wheel_which_is_built_once(home: Home) -> None:
     home.upstream.add(
-        Project(name="app", static=False, requires_dist=["library"], build_code="print('building', TINY['wheel_name'])"),
+        Project(
+            name="app", static=False, requires_dist=["library"], build_code="print('building', TINY['wheel_name'])"
+        ),
         Project(name="library", static=False),
     )
 
@@ -157,7 +159,9 @@ def test_json_result_is_a_document_and_stdout_holds_nothing_else(home: Home) -> 
 
 
 def test_requirements_file_is_followed(home: Home) -> None:
-    home.upstream.add(Project(name="app"), Project(name="library", version="1.0"), Project(name="library", version="2.0"))
+    home.upstream.add(
+        Project(name="app"), Project(name="library", version="1.0"), Project(name="library", version="2.0")
+    )
     (home.root / "more.txt").write_text("library  # the newest that is allowed\n")
     (home.root / "limits.txt").write_text("library<2\n")
     (home.root / "requirements.txt").write_text("app==1.0\n-r more.txt\n-c limits.txt\n")
@@ -215,3 +219,43 @@ def test_other_interpreter_gets_wheels_of_its_own(home: Home) -> None:
     pages = [path.parent.name for path in home.store.glob("flat/*/index.html")]
     same = os.path.realpath(other) == os.path.realpath(sys.executable)
     assert len(pages) == (1 if same else 2)
+
+
+def test_code_of_an_sdist_leaves_its_marker_nowhere_outside(home: Home) -> None:
+    places = [
+        home.root / "marker",
+        Path("/tmp/wheelfarm-marker"),
+        home.store / "marker",
+        Path("/var/tmp/wheelfarm-marker"),
+    ]
+    write = f"""
+import os
+for place in {[str(place) for place in places]!r}:
+    try:
+        open(place, "w").close()
+    except OSError:
+        pass
+"""
+    home.upstream.add(
+        Project(name="app", static=False, code=write, build_code=write, build_requires=["helper"]),
+        Project(name="helper", static=False, code=write),
+    )
+
+    done = home.run("install", "--venv", home.root / "env", "app")
+
+    assert done.code == 0, done.err
+    assert not [place for place in places if place.exists()]
+
+
+def test_unconfined_builds_say_so_on_every_line_and_have_an_index_of_their_own(home: Home) -> None:
+    home.upstream.add(Project(name="app", build_requires=["tinybackend"], backend="tinybackend"), backend_project())
+    home.run("install", "--venv", home.root / "env", "app")
+
+    done = home.run("install", "--sandbox", "none", "--venv", home.root / "other", "app")
+
+    assert done.code == 0, done.err + home.farm_log()
+    assert done.err
+    assert all(line.startswith("[unsandboxed] ") for line in done.err.splitlines())
+    assert run_python(home.root / "other", "import app; print(app.VERSION)") == "1.0"
+    pages = sorted(path.parent.name for path in home.store.glob("flat/*/index.html"))
+    assert [page.endswith("-unsandboxed") for page in pages] == [False, True]

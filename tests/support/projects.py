@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 MTIME = 1_600_000_000
 
-BACKEND = '''
+BACKEND = """
 import base64, hashlib, io, json, os, zipfile
 
 with open("tiny.json") as file:
@@ -38,7 +38,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         for path, data in files.items():
             wheel.writestr(zipfile.ZipInfo(path, (2020, 9, 13, 12, 26, 40)), data)
     return name
-'''
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +84,16 @@ class Project:
 
     def sdist(self) -> bytes:
         """Its sdist, the same bytes each time."""
-        return make_tar_gz({f"{self.filename.removesuffix('.tar.gz')}/{path}": data for path, data in self.files().items()})
+        return make_tar_gz(
+            {f"{self.filename.removesuffix('.tar.gz')}/{path}": data for path, data in self.files().items()}
+        )
 
     def _pkg_info(self) -> str:
-        lines = [f"Metadata-Version: {'2.2' if self.static else '2.1'}", f"Name: {self.name}", f"Version: {self.version}"]
+        lines = [
+            f"Metadata-Version: {'2.2' if self.static else '2.1'}",
+            f"Name: {self.name}",
+            f"Version: {self.version}",
+        ]
         return "\n".join([*lines, *(f"Requires-Dist: {requirement}" for requirement in self.requires_dist)]) + "\n"
 
     def _indented(self) -> str:

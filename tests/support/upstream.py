@@ -69,7 +69,7 @@ class Upstream:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802  (http.server's own name)
+            def do_GET(self) -> None:
                 path = unquote(self.path)
                 upstream.requests.append(path)
                 status, body = upstream.answer(path)
@@ -79,14 +79,15 @@ class Upstream:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  (http.server's own name)
+            def log_message(self, format: str, *arguments: object) -> None:
                 """Say nothing."""
 
         return Handler
 
 
 class PassingThrough(Upstream):
-    """Another index behind this one: pages are rewritten so that its files, too, are asked for here."""
+    """Another index behind this one, asked for what is not its own: pages are rewritten so that files, too, are asked
+    for here."""
 
     def __init__(self, index: str) -> None:
         super().__init__()
@@ -99,6 +100,8 @@ class PassingThrough(Upstream):
         self._http.close()
 
     def answer(self, path: str) -> tuple[int, bytes]:
+        if path in self.answers:
+            return self.answers[path]
         if path in self._files:
             fetched = self._http.get(self._files[path])
             return fetched.status_code, fetched.content

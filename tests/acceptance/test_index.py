@@ -1,0 +1,108 @@
+"""The real set, from the package index that this machine is configured with."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+from wheelfarm_services.upstream import default_index_url
+
+from tests.acceptance.conftest import Home
+from tests.acceptance.test_install import run_python
+from tests.support.projects import make_tar_gz, record_hash
+from tests.support.upstream import PassingThrough
+
+pytestmark = pytest.mark.index
+
+LEGACY_SETUP = """
+import os, pathlib
+from setuptools import setup
+for place in {places!r}:
+    try:
+        pathlib.Path(place).write_text("here")
+    except OSError:
+        pass
+setup(name="legacy", version="1.0", py_modules=["legacy"])
+"""
+
+
+@pytest.fixture
+def index(home: Home) -> Iterator[PassingThrough]:
+    """The home's upstream is the machine's own index, each request to it recorded."""
+    with PassingThrough(default_index_url(os.environ)) as upstream:
+        home.upstream = upstream
+        yield upstream
+
+
+def test_requests_and_its_build_requirements_are_built_from_source(home: Home, index: PassingThrough) -> None:
+    done = home.run("install", "--venv", home.root / "env", "requests==2.32.3", timeout_s=300)
+
+    assert done.code == 0, done.err + home.farm_log()
+    assert run_python(home.root / "env", "import requests; print(requests.__version__)") == "2.32.3"
+    assert {"requests", "certifi", "idna", "urllib3", "charset-normalizer"} == {
+        line.partition("==")[0] for line in done.out.split()
+    }
+    built = {name.split("-")[0] for name in home.wheel_names()}
+    assert {"setuptools", "flit_core", "hatchling", "hatch_vcs", "packaging", "pluggy"} <= built
+    assert len(home.wheel_names()) >= 15
+    assert not [path for path in index.requests if ".whl" in path]
+    assert_records_agree(home)
+
+
+def assert_records_agree(home: Home) -> None:
+    """Every file that is installed is recorded with the hash it has, and is the one that the farm's wheel holds."""
+    site = next((home.root / "env").glob("lib/python*/site-packages"))
+    shipped = {}
+    for wheel in home.store.glob("wheels/*/*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            shipped |= {name: record_hash(archive.read(name)) for name in archive.namelist() if "RECORD" not in name}
+    compared = 0
+    for record in site.glob("*.dist-info/RECORD"):
+        for path, digest, _ in csv.reader(io.StringIO(record.read_text())):
+            if digest:
+                assert record_hash((site / path).read_bytes()) == digest, path
+            if path in shipped and digest:
+                assert shipped[path] == digest, path
+                compared += 1
+    assert compared > 50
+
+
+def test_legacy_setup_leaves_no_marker_outside_its_sandbox(home: Home, index: PassingThrough) -> None:
+    places = [
+        str(home.root / "marker"),
+        "/tmp/wheelfarm-marker",
+        str(home.store / "marker"),
+        str(Path.home() / "marker"),
+    ]
+    files = {"setup.py": LEGACY_SETUP.format(places=places).encode(), "legacy.py": b"WORKS = True\n"}
+    files["PKG-INFO"] = b"Metadata-Version: 1.0\nName: legacy\nVersion: 1.0\n"
+    index.add_file(
+        "legacy", "legacy-1.0.tar.gz", make_tar_gz({f"legacy-1.0/{name}": data for name, data in files.items()})
+    )
+
+    done = home.run("install", "--venv", home.root / "env", "legacy", timeout_s=300)
+
+    assert done.code == 0, done.err + home.farm_log()
+    assert run_python(home.root / "env", "import legacy; print(legacy.WORKS)") == "True"
+    assert not [place for place in places if Path(place).exists()]
+
+
+def test_stock_pip_and_uv_install_from_out(home: Home, index: PassingThrough) -> None:
+    done = home.run("build", "--out", home.root / "out", "idna", timeout_s=300)
+    assert done.code == 0, done.err + home.farm_log()
+    links = ["--no-index", "--find-links", home.root / "out", "--target"]
+
+    pip = [sys.executable, "-m", "pip", "install", "--isolated", "--no-cache-dir"]
+    subprocess.run([*pip, *links, home.root / "pip", "idna"], check=True, capture_output=True)
+    uv = [find_uv_bin(), "pip", "install", "--no-config", "--no-cache", "--python", sys.executable]
+    subprocess.run([*uv, *links, home.root / "uv", "idna"], check=True, capture_output=True)
+
+    assert (home.root / "pip" / "idna" / "__init__.py").read_bytes() == (
+        home.root / "uv" / "idna" / "__init__.py"
+    ).read_bytes()
