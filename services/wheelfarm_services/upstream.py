@@ -5,9 +5,11 @@ parsed by mousebender (the simple repository API, HTML and JSON: PEP 503, 691).
 """
 
 import hashlib
+import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,21 +17,27 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import httpx
 from mousebender import simple
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import InvalidVersion, Version
+from packaging.utils import canonicalize_name, is_normalized_name, parse_sdist_filename, parse_wheel_filename
+from packaging.version import Version
 from uv import find_uv_bin
-from wheelfarm.digest import SHA256
-from wheelfarm.errors import HashMismatch, UpstreamError
+from wheelfarm.errors import HashMismatch, InputError, UpstreamError
 from wheelfarm.job import Sdist
 
 _PAGE_BYTES = 256 << 20
 _SDIST_BYTES = 4 << 30
 _ATTEMPTS = 3
+_PASSING = (429, 500, 502, 503, 504)
+"""The statuses that are asked about again before they count as the answer."""
+
+_UNREADABLE = (
+    simple.UnsupportedMIMEType,
+    simple.UnsupportedAPIVersion,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +68,7 @@ def default_index_url(environment: Mapping[str, str]) -> str:
         or environment.get("UV_INDEX_URL")
         or environment.get("PIP_INDEX_URL")
     ):
-        return url.rpartition("=")[2] if url.startswith("farm=") else url
+        return re.sub(r"^[A-Za-z0-9._-]+=", "", url)  # uv lets an index be given as NAME=URL
     command = [
         find_uv_bin(),
         "pip",
@@ -69,6 +77,7 @@ def default_index_url(environment: Mapping[str, str]) -> str:
         "--no-header",
         "--quiet",
         "--emit-index-url",
+        "--no-python-downloads",
         "-",
     ]
     clean = {name: value for name, value in environment.items() if not name.startswith(("UV_", "PIP_"))}
@@ -77,11 +86,28 @@ def default_index_url(environment: Mapping[str, str]) -> str:
 
 
 class Upstream:
-    """One upstream index, by the URL of its simple API."""
+    """One upstream index, by the URL of its simple API. Credentials in that URL go to its own host alone, and into
+    nothing that the farm keeps or tells.
 
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/") + "/"
+    `transport` and `sleep` stand for the network and for the pauses between attempts; of a page, no more than
+    `page_bytes` is read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        page_bytes: int = _PAGE_BYTES,
+    ) -> None:
+        given = httpx.URL(url)
+        self.url = _redacted(url).rstrip("/") + "/"
+        self._auth = httpx.BasicAuth(given.username, given.password) if given.userinfo else None
+        self._sleep = sleep
+        self._page_bytes = page_bytes
         self._http = httpx.Client(
+            transport=transport,
             timeout=httpx.Timeout(30.0, connect=10.0),
             follow_redirects=True,
             limits=httpx.Limits(max_connections=32),
@@ -93,26 +119,30 @@ class Upstream:
 
         Raises UpstreamError for every other answer, naming the index without its credentials.
         """
-        answer = self._get(urljoin(self.url, f"{name}/"), accept=simple.ACCEPT_SUPPORTED)
+        if not is_normalized_name(name):
+            return None
+        answer = self._get(urljoin(self.url, f"{name}/"), accept=simple.ACCEPT_SUPPORTED, what=name)
         if answer.status_code == 404:
             return None
-        if answer.is_error:
+        if answer.status_code != 200:
             raise self._refused(f"answered {answer.status_code} {answer.reason_phrase} for {name}")
         content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         try:
             details = simple.parse_project_details(answer.text, content_type, name)
-        except (simple.UnsupportedMIMEType, ValueError, KeyError, TypeError) as error:
+            about = canonicalize_name(details["name"])
+            page = _read_page(name, details, _redacted(str(answer.url)))
+        except _UNREADABLE as error:
             raise self._refused(f"sent a page for {name} that can't be read ({content_type}): {error}") from error
-        if details["name"] != name:
-            raise self._refused(f"was asked for {name} and answered about {details['name']}")
-        return _read_page(name, details, str(answer.url))
+        if about != name:
+            raise self._refused(f"was asked for {name} and answered about {about}")
+        return page
 
     def fetch(self, listed: ListedSdist, path: Path) -> None:
         """Write an sdist's bytes to `path`. Raises HashMismatch when they are not those that the page promised."""
         digest, size = hashlib.sha256(), 0
         try:
-            with self._http.stream("GET", listed.url) as answer, path.open("wb") as file:
-                if answer.is_error:
+            with self._open(listed.url, accept="*/*", encoding="identity") as answer, path.open("wb") as file:
+                if answer.status_code != 200:
                     raise self._refused(f"answered {answer.status_code} for {listed.sdist.filename}")
                 for chunk in answer.iter_raw(1 << 16):
                     size += len(chunk)
@@ -120,30 +150,48 @@ class Upstream:
                         raise self._refused(f"sent more than {_SDIST_BYTES} bytes for {listed.sdist.filename}")
                     digest.update(chunk)
                     file.write(chunk)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._refused(f"broke off {listed.sdist.filename}: {_reason(error)}") from error
         if digest.hexdigest() != listed.sdist.sha256:
             raise HashMismatch(
-                f"{listed.sdist.filename} from {_redacted(self.url)} has sha256 {digest.hexdigest()}, "
+                f"{listed.sdist.filename} from {self.url} has sha256 {digest.hexdigest()}, "
                 f"but its index page promises {listed.sdist.sha256}.",
                 hint="Nothing was kept. The file was changed under way or upstream; ask whoever runs that index.",
             )
 
-    def _get(self, url: str, *, accept: str) -> httpx.Response:
+    def _get(self, url: str, *, accept: str, what: str) -> httpx.Response:
         for attempt in range(_ATTEMPTS):
             try:
-                answer = self._http.get(url, headers={"Accept": accept})
-                if answer.status_code not in (429, 500, 502, 503, 504) or attempt == _ATTEMPTS - 1:
-                    return answer
-            except httpx.HTTPError as error:
+                with self._open(url, accept=accept, encoding="gzip, deflate") as answer:
+                    whole = self._read(answer, what)
+                if whole.status_code not in _PASSING or attempt == _ATTEMPTS - 1:
+                    return whole
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 if attempt == _ATTEMPTS - 1:
                     raise self._refused(f"can't be reached: {_reason(error)}") from error
-            time.sleep(0.5 * 2**attempt)
+            self._sleep(0.5 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    def _open(self, url: str, *, accept: str, encoding: str) -> AbstractContextManager[httpx.Response]:
+        own = httpx.URL(url)
+        mine = httpx.URL(self.url)
+        same_origin = (own.scheme, own.host, own.port) == (mine.scheme, mine.host, mine.port)
+        headers = {"Accept": accept, "Accept-Encoding": encoding}
+        return self._http.stream("GET", url, headers=headers, auth=self._auth if same_origin else None)
+
+    def _read(self, answer: httpx.Response, what: str) -> httpx.Response:
+        """The answer with its body read, which is decompressed piece by piece, and bounded."""
+        body = bytearray()
+        for chunk in answer.iter_bytes(1 << 16):
+            body += chunk
+            if len(body) > self._page_bytes:
+                raise self._refused(f"sent more than {self._page_bytes} bytes for {what}")
+        headers = {"content-type": answer.headers.get("content-type", "")}
+        return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=answer.request)
 
     def _refused(self, what: str) -> UpstreamError:
         return UpstreamError(
-            f"The upstream index {_redacted(self.url)} {what}.",
+            f"The upstream index {self.url} {what}.",
             hint="Only 404 means that a project is absent; the farm asks no other index instead.",
         )
 
@@ -170,24 +218,26 @@ def _wheel_version(name: str, filename: str) -> Version | None:
         return None
     try:
         project, version, _, _ = parse_wheel_filename(filename)
-    except InvalidWheelFilename:
+    except ValueError:  # InvalidWheelFilename, or more digits than Python reads
         return None
     return version if project == name else None
 
 
 def _listed(name: str, file: Mapping[str, Any], base_url: str) -> ListedSdist | None:
     """The file as an sdist, or None where it is none that can be named and checked (no sha256, another project)."""
-    sha256 = file.get("hashes", {}).get("sha256", "").lower()
+    sha256 = str((file.get("hashes") or {}).get("sha256", "")).lower()
+    value = {"name": name, "filename": file["filename"], "sha256": sha256}
     try:
         project, version = parse_sdist_filename(file["filename"])
-    except (InvalidSdistFilename, InvalidVersion):
+        sdist = Sdist.from_json({**value, "version": str(version)})
+    except (ValueError, InputError):  # InvalidSdistFilename, or more digits than Python reads
         return None
-    if project != name or not SHA256.fullmatch(sha256):
+    if project != name:
         return None
     yanked = file.get("yanked", False)
     return ListedSdist(
-        sdist=Sdist(name=name, version=str(version), filename=file["filename"], sha256=sha256),
-        url=urljoin(base_url, file["url"]),
+        sdist=sdist,
+        url=_redacted(urljoin(base_url, file["url"])),
         requires_python=file.get("requires-python") or "",
         yanked=yanked if isinstance(yanked, str) else ("" if yanked else False),
         upload_time=file.get("upload-time") or "",

@@ -1,0 +1,219 @@
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from wheelfarm.errors import BadSdist, HashMismatch, InputError, NotFound, UpstreamError
+from wheelfarm.job import Sdist
+from wheelfarm_services import layout
+from wheelfarm_services.source_index import SourceIndex, render_project_page
+from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream
+
+from tests.support.projects import Project
+from tests.support.values import make_sdist, make_target
+
+STATIC = Project(name="app", requires_dist=["b>1"])
+DYNAMIC = Project(name="app", version="2.0", static=False)
+REVISION = make_target().revision
+
+
+class FakeIndex:
+    """An upstream of some projects, as a transport."""
+
+    def __init__(self, *projects: Project) -> None:
+        self.files = {project.filename: project.sdist() for project in projects}
+        self.promised = {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
+        self.asked: list[str] = []
+        self.status = 200
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        name = request.url.path.rstrip("/").rpartition("/")[2]
+        self.asked.append(name)
+        if name in self.files:
+            return httpx.Response(self.status, stream=httpx.ByteStream(self.files[name]))
+        files = [
+            {"filename": filename, "url": f"/files/{filename}", "hashes": {"sha256": self.promised[filename]}}
+            for filename in self.files
+            if filename.startswith(f"{name}-")
+        ]
+        if not files:
+            return httpx.Response(404)
+        page = {"meta": {"api-version": "1.1"}, "name": name, "files": files}
+        return httpx.Response(self.status, headers={"content-type": "application/vnd.pypi.simple.v1+json"}, json=page)
+
+    def sdist(self, project: Project) -> Sdist:
+        filename = project.filename
+        return Sdist(name=project.name, version=project.version, filename=filename, sha256=self.promised[filename])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore.create(tmp_path / "store")
+
+
+@pytest.fixture
+def index() -> FakeIndex:
+    return FakeIndex(STATIC, DYNAMIC)
+
+
+def source(store: DirectoryStore, index: FakeIndex, clock: Callable[[], float] = lambda: 0.0) -> SourceIndex:
+    upstream = Upstream("https://index.example/simple/", transport=httpx.MockTransport(index), sleep=lambda _: None)
+    return SourceIndex(store, upstream, clock=clock)
+
+
+def test_page_is_kept_for_ten_minutes(store: DirectoryStore, index: FakeIndex) -> None:
+    now = [0.0]
+    sources = source(store, index, lambda: now[0])
+    for moment, asked in ((0.0, 1), (599.0, 1), (601.0, 2)):
+        now[0] = moment
+        page = sources.page("app")
+        assert page is not None
+        assert len(index.asked) == asked
+
+
+def test_failure_of_upstream_is_not_kept(store: DirectoryStore, index: FakeIndex) -> None:
+    sources = source(store, index)
+    index.status = 403
+    with pytest.raises(UpstreamError):
+        sources.page("app")
+    index.status = 200
+    assert sources.page("app") is not None
+
+
+def test_mirrored_sdist_lies_in_the_store_with_its_record(store: DirectoryStore, index: FakeIndex) -> None:
+    sdist = index.sdist(STATIC)
+    sources = source(store, index)
+    sources.mirror(sdist)
+    sources.mirror(sdist)
+    assert store.get(layout.sdist(sdist.sha256)) == STATIC.sdist()
+    record = json.loads(store.get(layout.sdist_record(sdist.sha256)) or b"")
+    assert Sdist.from_json(record["sdist"]) == sdist
+    assert index.asked == ["app", STATIC.filename]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "3.0"},
+        {"sha256": "0" * 64},
+        {"filename": "app-1.0.zip"},
+        {"name": "absent"},
+    ],
+)
+def test_what_the_index_does_not_list_is_not_mirrored(
+    store: DirectoryStore, index: FakeIndex, change: dict[str, str]
+) -> None:
+    sdist = replace(index.sdist(STATIC), **change)
+    with pytest.raises(InputError, match="does not list"):
+        source(store, index).mirror(sdist)
+    assert store.get(layout.sdist(sdist.sha256)) is None
+
+
+def test_mirrored_sdist_is_not_given_out_under_another_name(store: DirectoryStore, index: FakeIndex) -> None:
+    sources = source(store, index)
+    sources.mirror(index.sdist(STATIC))
+    with pytest.raises(InputError, match=r"is app-1\.0\.tar\.gz"):
+        sources.mirror(replace(index.sdist(STATIC), name="other"))
+
+
+def test_sdist_with_other_bytes_than_promised_leaves_no_trace(store: DirectoryStore, index: FakeIndex) -> None:
+    sdist = index.sdist(STATIC)
+    index.files[STATIC.filename] += b"!"
+    with pytest.raises(HashMismatch):
+        source(store, index).mirror(sdist)
+    assert list(store.list("sdists/")) == []
+
+
+def test_static_metadata_is_read_off_the_sdist_once(store: DirectoryStore, index: FakeIndex) -> None:
+    sdist = index.sdist(STATIC)
+    metadata = source(store, index).metadata(sdist, REVISION)
+    assert metadata is not None
+    assert b"Requires-Dist: b>1\n" in metadata
+    asked = len(index.asked)
+    assert source(store, index).metadata(sdist, "f" * 64) == metadata
+    assert len(index.asked) == asked
+
+
+def test_dynamic_metadata_is_none_until_a_job_has_computed_it(store: DirectoryStore, index: FakeIndex) -> None:
+    sdist = index.sdist(DYNAMIC)
+    sources = source(store, index)
+    assert sources.metadata(sdist, REVISION) is None
+    store.put(layout.built_metadata(sdist.sha256, REVISION), b"Metadata-Version: 2.1\n")
+    assert sources.metadata(sdist, REVISION) == b"Metadata-Version: 2.1\n"
+    assert sources.metadata(sdist, "f" * 64) is None
+
+
+def test_metadata_about_another_project_is_refused(store: DirectoryStore) -> None:
+    index = FakeIndex(STATIC)
+    index.files["app-1.0.tar.gz"] = Project(name="other").sdist()
+    index.promised["app-1.0.tar.gz"] = hashlib.sha256(index.files["app-1.0.tar.gz"]).hexdigest()
+    with pytest.raises(BadSdist, match="PKG-INFO is about"):
+        source(store, index).metadata(index.sdist(STATIC), REVISION)
+
+
+def test_listed_sdist_is_found_by_its_digest_and_project(store: DirectoryStore, index: FakeIndex) -> None:
+    sources = source(store, index)
+    assert sources.find("app", index.sdist(DYNAMIC).sha256) == index.sdist(DYNAMIC)
+    for name, sha256 in (("app", "0" * 64), ("absent", index.sdist(DYNAMIC).sha256)):
+        with pytest.raises(NotFound):
+            sources.find(name, sha256)
+
+
+def test_head_of_an_sdist_that_was_not_mirrored_is_not_found(store: DirectoryStore, index: FakeIndex) -> None:
+    with pytest.raises(NotFound):
+        source(store, index).head(index.sdist(STATIC))
+
+
+def listed(version: str, **fields: object) -> ListedSdist:
+    sdist = make_sdist("my-app", version, data=version.encode())
+    return ListedSdist(sdist=sdist, url=f"https://files.example/{sdist.filename}", **fields)  # type: ignore[arg-type]
+
+
+def rendered(*sdists: ListedSdist) -> list[dict[str, object]]:
+    page = ProjectPage(name="my-app", sdists=sdists, wheels_only=("9.0",))
+    value = json.loads(render_project_page(page, "/source/default/t/r/virtual/"))
+    assert (value["name"], value["meta"]) == ("my-app", {"api-version": "1.1"})
+    assert value["versions"] == [entry.sdist.version for entry in sdists]
+    files: list[dict[str, object]] = value["files"]
+    return files
+
+
+def test_each_sdist_has_a_virtual_wheel_with_metadata() -> None:
+    one = listed("1.0+cc.1", requires_python=">=3.8", upload_time="2024-01-02T03:04:05Z", size=7)
+    sdist, wheel = rendered(one)
+    assert sdist == {
+        "filename": one.sdist.filename,
+        "url": one.url,
+        "hashes": {"sha256": one.sdist.sha256},
+        "requires-python": ">=3.8",
+        "upload-time": "2024-01-02T03:04:05Z",
+        "size": 7,
+    }
+    assert wheel["filename"] == "my_app-1.0+cc.1-0-py3-none-any.whl"
+    assert wheel["url"] == (
+        f"/source/default/t/r/virtual/my-app/{one.sdist.sha256}/my_app-1.0%2Bcc.1-0-py3-none-any.whl"
+    )
+    assert wheel["core-metadata"] is True
+    assert wheel["requires-python"] == ">=3.8"
+
+
+def test_hashes_of_virtual_wheels_are_distinct_and_nobodys() -> None:
+    files = rendered(listed("1.0"), listed("2.0"), listed("3.0"))
+    hashes = [str(entry["hashes"]) for entry in files]
+    assert len(set(hashes)) == 6
+
+
+@pytest.mark.parametrize(("yanked", "expected"), [(False, None), ("", True), ("a reason", "a reason")])
+def test_yanks_are_passed_on_for_both(yanked: object, expected: object) -> None:
+    assert [entry.get("yanked") for entry in rendered(listed("1.0", yanked=yanked))] == [expected, expected]
+
+
+def test_sdists_keep_the_absolute_urls_of_upstream() -> None:
+    assert [entry["url"] for entry in rendered(listed("1.0"), listed("2.0"))[::2]] == [
+        "https://files.example/my_app-1.0.tar.gz",
+        "https://files.example/my_app-2.0.tar.gz",
+    ]

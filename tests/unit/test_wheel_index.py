@@ -1,0 +1,228 @@
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from wheelfarm_services import layout
+from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.wheel_index import (
+    Manifest,
+    Plan,
+    PlannedRequirement,
+    WheelIndex,
+    build_key,
+    render_flat_page,
+    with_build_tag,
+)
+
+from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
+
+TARGET = make_target().name
+KEY = "a1" * 32
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore.create(tmp_path / "store")
+
+
+@pytest.fixture
+def index(store: DirectoryStore) -> WheelIndex:
+    return WheelIndex(store)
+
+
+def manifest(
+    name: str = "app", *, data: bytes = b"wheel", requires_python: str = ">=3.8", filename: str = ""
+) -> Manifest:
+    return Manifest(
+        wheel=make_built_wheel(name, data=data, filename=filename),
+        unstamped_sha256="0" * 64,
+        metadata_sha256="1" * 64,
+        requires_python=requires_python,
+        target=TARGET,
+        provenance={"driver": "x"},
+    )
+
+
+def publish(index: WheelIndex, folder: Path, entry: Manifest, *, key: str = KEY, data: bytes = b"wheel") -> Manifest:
+    path = folder / entry.wheel.filename
+    path.write_bytes(data)
+    return index.publish(key, entry, path, b"Metadata-Version: 2.1\n")
+
+
+def page(store: DirectoryStore) -> str:
+    return (store.get(layout.flat_page(TARGET)) or b"").decode()
+
+
+@pytest.mark.parametrize(
+    ("filename", "stamped"),
+    [
+        ("app-1.0-py3-none-any.whl", "app-1.0-7-py3-none-any.whl"),
+        ("app-1.0-3local-py3-none-any.whl", "app-1.0-7-py3-none-any.whl"),
+        ("app-1.0+cc-cp311-cp311-linux_x86_64.whl", "app-1.0+cc-7-cp311-cp311-linux_x86_64.whl"),
+    ],
+)
+def test_build_tag_stands_in_place_of_any_other(filename: str, stamped: str) -> None:
+    assert with_build_tag(filename, 7) == stamped
+
+
+def test_same_bytes_get_the_same_name_and_others_a_higher_tag(index: WheelIndex) -> None:
+    filename = "app-1.0-py3-none-any.whl"
+    first = index.claim_name(TARGET, filename, "a" * 64)
+    assert first == ("app-1.0-1-py3-none-any.whl", 1)
+    assert index.claim_name(TARGET, filename, "b" * 64) == ("app-1.0-2-py3-none-any.whl", 2)
+    assert index.claim_name(TARGET, filename, "a" * 64) == first
+    assert index.claim_name(TARGET, filename, "c" * 64)[1] == 3
+    assert index.claim_name("another-target", filename, "b" * 64) == first
+
+
+def test_names_claimed_at_once_are_claimed_by_one_each(index: WheelIndex) -> None:
+    barrier = Barrier(8)
+
+    def claim(number: int) -> tuple[str, int]:
+        barrier.wait()
+        return index.claim_name(TARGET, "app-1.0-py3-none-any.whl", f"{number}" * 64)
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(claim, range(8)))
+    assert sorted(tag for _, tag in claimed) == list(range(1, 9))
+    assert len({name for name, _ in claimed}) == 8
+
+
+def test_published_wheel_stands_with_its_metadata_manifest_entry_and_page(
+    index: WheelIndex, store: DirectoryStore, tmp_path: Path
+) -> None:
+    entry = manifest()
+    assert publish(index, tmp_path, entry) == entry
+    wheel = entry.wheel
+    assert store.get(layout.wheel(wheel.sha256, wheel.filename)) == b"wheel"
+    assert store.get(layout.wheel_metadata(wheel.sha256, wheel.filename)) == b"Metadata-Version: 2.1\n"
+    assert index.manifest(KEY) == entry
+    assert index.entries(TARGET) == [entry]
+    assert f">{wheel.filename}<" in page(store)
+
+
+def test_publishing_twice_changes_nothing(index: WheelIndex, store: DirectoryStore, tmp_path: Path) -> None:
+    publish(index, tmp_path, manifest())
+    before = {
+        key: store.get(key) for folder in ("wheels/", "index/", "flat/", "manifests/") for key in store.list(folder)
+    }
+    publish(index, tmp_path, manifest())
+    after = {
+        key: store.get(key) for folder in ("wheels/", "index/", "flat/", "manifests/") for key in store.list(folder)
+    }
+    assert before == after
+
+
+def test_of_two_builds_of_one_key_the_first_stands(index: WheelIndex, store: DirectoryStore, tmp_path: Path) -> None:
+    first = publish(index, tmp_path, manifest())
+    second = manifest(data=b"other", filename="app-1.0-2-py3-none-any.whl")
+    assert publish(index, tmp_path, second, data=b"other") == first
+    assert index.manifest(KEY) == first
+    assert index.entries(TARGET) == [first]
+    assert second.wheel.filename not in page(store)
+
+
+@pytest.mark.parametrize("lost", ["entry", "page"])
+def test_publishing_goes_on_where_a_crash_ended_it(
+    index: WheelIndex, store: DirectoryStore, tmp_path: Path, lost: str
+) -> None:
+    entry = publish(index, tmp_path, manifest())
+    key = layout.index_entry(TARGET, entry.wheel.filename) if lost == "entry" else layout.flat_page(TARGET)
+    store.delete(key)
+    store.delete(layout.flat_page(TARGET))
+    index.enlist(entry)
+    assert index.entries(TARGET) == [entry]
+    assert f">{entry.wheel.filename}<" in page(store)
+
+
+def test_eight_that_publish_at_once_lose_no_entry_of_the_page(
+    index: WheelIndex, store: DirectoryStore, tmp_path: Path
+) -> None:
+    barrier = Barrier(8)
+    entries = [[manifest(f"app{thread}-{number}") for number in range(5)] for thread in range(8)]
+
+    def run(mine: list[Manifest]) -> None:
+        barrier.wait()
+        for entry in mine:
+            publish(index, tmp_path, entry, key=build_key(name=entry.wheel.name))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, entries))
+    names = {entry.wheel.filename for mine in entries for entry in mine}
+    assert set(re.findall(r">([^<>]+\.whl)<", page(store))) == names
+    assert len(names) == 40
+
+
+def test_page_links_are_relative_with_one_hash_and_plus_quoted() -> None:
+    entry = manifest(filename="app-1.0+cc-1-py3-none-any.whl")
+    text = render_flat_page(TARGET, [entry]).decode()
+    sha256 = entry.wheel.sha256
+    assert f'<a href="../../wheels/{sha256}/app-1.0%2Bcc-1-py3-none-any.whl#sha256={sha256}"' in text
+    assert f'data-core-metadata="sha256={entry.metadata_sha256}"' in text
+    assert 'data-requires-python="&gt;=3.8"' in text
+    assert ">app-1.0+cc-1-py3-none-any.whl</a>" in text
+
+
+def test_nothing_foreign_becomes_markup() -> None:
+    evil = '"><script>alert(1)</script>\n<a href="https://evil.example/app-9.whl">'
+    entry = manifest(requires_python=evil, filename=f"app-{evil}.whl")
+    text = render_flat_page(f"host{evil}", [entry]).decode()
+    assert "<script>" not in text
+    assert text.count("<a ") == 1
+    assert 'href="https://evil' not in text
+
+
+def test_page_without_a_requirement_on_python_says_nothing_of_it() -> None:
+    assert "data-requires-python" not in render_flat_page(TARGET, [manifest(requires_python="")]).decode()
+
+
+def test_page_of_an_empty_target_is_a_page() -> None:
+    assert b"<body>" in render_flat_page(TARGET, [])
+
+
+def plan(key: str = KEY) -> Plan:
+    requirement = PlannedRequirement(sdist=make_sdist("tool"), wheel=make_built_wheel("tool"))
+    return Plan(build_key=key, requirements=(requirement,))
+
+
+def test_recorded_plan_is_found_by_its_job(index: WheelIndex) -> None:
+    job = make_job()
+    assert index.plan(job) is None
+    assert index.find(job) is None
+    assert index.record_plan(job, plan()) == plan()
+    assert index.plan(job) == plan()
+    assert index.find(job) is None
+
+
+def test_plan_whose_wheel_was_committed_stands(index: WheelIndex, tmp_path: Path) -> None:
+    job = make_job()
+    index.record_plan(job, plan())
+    entry = publish(index, tmp_path, manifest())
+    assert index.record_plan(job, plan("b2" * 32)) == plan()
+    assert index.find(job) == entry
+
+
+def test_plan_whose_wheel_was_never_committed_gives_way(index: WheelIndex) -> None:
+    job = make_job()
+    index.record_plan(job, plan())
+    later = plan("b2" * 32)
+    assert index.record_plan(job, later) == later
+    assert index.plan(job) == later
+
+
+def test_jobs_of_another_sdist_have_another_plan(index: WheelIndex) -> None:
+    index.record_plan(make_job(), plan())
+    assert index.plan(make_job(make_sdist("other", data=b"other"))) is None
+
+
+def test_build_key_depends_on_every_fact_and_not_on_their_order() -> None:
+    assert build_key(a=1, b=[2]) == build_key(b=[2], a=1)
+    assert len({build_key(a=1), build_key(a=2), build_key(a=1, b=None), build_key(b=1)}) == 4
+
+
+def test_manifest_survives_the_store() -> None:
+    entry = replace(manifest(), provenance={"job": {"a": [1, "ü"]}})
+    assert Manifest.from_json(entry.to_json()) == entry
