@@ -24,6 +24,8 @@ import pytest
 from wheelfarm.errors import SandboxUnavailable
 from wheelfarm_workers.sandbox import Ending, Limits, Mount, Sandbox, SandboxRun
 from wheelfarm_workers.sandbox.bubblewrap import FIRST_UID, BubblewrapSandbox
+from wheelfarm_workers.sandbox.diagnosis import diagnose
+from wheelfarm_workers.sandbox.limits import open_cgroups, own_folder
 from wheelfarm_workers.sandbox.processes import child_pids
 from wheelfarm_workers.sandbox.unconfined import UnconfinedSandbox
 
@@ -374,8 +376,9 @@ class TestDeaths:
     def test_closing_ends_runs(self, kind: str, tmp_path: Path, token: str) -> None:
         with made(kind, tmp_path) as sandbox:
             threading.Timer(0.4, sandbox.close).start()
-            outcome = execute(sandbox, program("time.sleep(15)", token))
-            assert outcome.ending in (Ending.CANCELLED, Ending.LOST)
+            assert execute(sandbox, program("time.sleep(15)", token)).ending is Ending.CANCELLED
+            with pytest.raises(SandboxUnavailable, match="closed"):
+                execute(sandbox, program("tell(None)"))
         assert processes_with(token) == set()
 
     def test_killed_worker_leaves_no_process(self, kind: str, tmp_path: Path, token: str) -> None:
@@ -557,8 +560,6 @@ tell(subprocess.run(["/bin/sh", "-c", "echo $((6 * 7))"], capture_output=True, t
 
     @pytest.mark.parametrize("kind", ["bubblewrap", "bubblewrap-watchdog"])
     def test_fork_bomb_stops_at_the_limit(self, kind: str, tmp_path: Path) -> None:
-        if kind == "bubblewrap-watchdog" and os.getuid() != 0:
-            pytest.skip("without root and cgroups the limit counts all processes of the user")
         source = """
 count = 0
 try:
@@ -571,6 +572,8 @@ except BlockingIOError:
 tell(count)
 """
         with made(kind, tmp_path) as sandbox:
+            if os.getuid() != 0 and getattr(sandbox, "memory_limit", "") == "watchdog":
+                pytest.skip("without root and cgroups the kernel counts all processes of the user")
             assert 30 < execute(sandbox, program(source, limits=Limits(wall_s=10, processes=60))).told() <= 60
 
     def test_fork_bomb_of_one_slot_leaves_the_other_alone(self, bubblewrap: Sandbox) -> None:
@@ -620,6 +623,56 @@ tell([os.listdir("/build"), os.listdir("/dev/shm"), pids])
         assert seen == [[], [], []]
 
 
+class TestCgroups:
+    """Where a worker's cgroups go."""
+
+    def test_own_folder_is_found_from_mounts_and_memberships(self) -> None:
+        mounts = """\
+30 20 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+31 20 0:27 /docker/abc /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+32 20 0:28 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw
+33 20 0:29 / /proc rw - proc proc rw
+"""
+        memberships = "4:memory:/farm\n8:pids:/docker/abc/farm\n1:cpu,cpuacct:/\n0::/user.slice\n"
+        found = [own_folder(kind, mounts=mounts, memberships=memberships) for kind in ("memory", "pids", "", "blkio")]
+        folder = Path("/sys/fs/cgroup")
+        assert found == [folder / "memory/farm", folder / "pids/farm", folder / "unified/user.slice", None]
+
+    def test_version_2_goes_to_the_nearest_ancestor_that_hands_the_controllers_down(self, tmp_path: Path) -> None:
+        service = tmp_path / "fs" / "farm.slice" / "farm.service"
+        service.mkdir(parents=True)
+        (service / "cgroup.subtree_control").write_text("")
+        (service.parent / "cgroup.subtree_control").write_text("cpu memory pids")
+        (service.parent / "wheelfarm-of-the-dead" / "run-0").mkdir(parents=True)
+        (tmp_path / "mountinfo").write_text(f"30 20 0:26 / {tmp_path}/fs rw - cgroup2 cgroup2 rw\n")
+        (tmp_path / "cgroup").write_text("0::/farm.slice/farm.service\n")
+        cgroups = open_cgroups(tmp_path)
+        assert cgroups is not None
+        group = cgroups.make("run-0", LIMITS)
+        assert group.folders[0].parent.parent == service.parent
+        assert not (service.parent / "wheelfarm-of-the-dead").exists()
+        group.remove()
+        cgroups.remove()
+
+    def test_cgroups_of_runs_are_removed(self, tmp_path: Path, token: str) -> None:
+        others = set(child_pids(os.getpid()))
+        with made("bubblewrap", tmp_path) as sandbox:
+            if getattr(sandbox, "memory_limit", "") == "watchdog":
+                pytest.skip("there are no rights to cgroups here")
+            (spawner,) = set(child_pids(os.getpid())) - others
+
+            def cgroups() -> list[Path]:
+                return list(Path("/sys/fs/cgroup").glob(f"**/wheelfarm-{spawner}-*/run-*"))
+
+            thread = threading.Thread(target=lambda: execute(sandbox, program("time.sleep(0.5)", token)))
+            thread.start()
+            assert wait_until(lambda: bool(processes_with(token)), 5)
+            assert cgroups() != []
+            thread.join()
+            assert cgroups() == []
+        assert list(Path("/sys/fs/cgroup").glob(f"**/wheelfarm-{spawner}-*")) == []
+
+
 class TestProbe:
     """Where it works and what it says where not."""
 
@@ -634,18 +687,41 @@ class TestProbe:
         assert "bubblewrap is not installed" in error.value.message
         assert "apt-get install bubblewrap" in error.value.hint
 
+    @pytest.mark.parametrize(
+        ("log", "settings", "hint"),
+        [
+            ("bwrap: No permissions to create new namespace", {"user/max_user_namespaces": "0"}, "sysctl"),
+            ("bwrap: No permissions to create new namespace", {"user/max_user_namespaces": "9"}, "seccomp=unconfined"),
+            (
+                "bwrap: setting up uid map: Permission denied",
+                {"kernel/apparmor_restrict_unprivileged_userns": "1"},
+                "bwrap-userns-restrict",
+            ),
+            ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", {}, "procMount Unmasked"),
+            ("bwrap: Unknown option --disable-userns", {}, "0.8 or newer"),
+        ],
+    )
+    def test_failure_is_explained_with_its_remedy(self, log: str, settings: dict[str, str], hint: str) -> None:
+        error = diagnose(log, settings)
+        assert log in error.message
+        assert hint in error.hint
+
     @pytest.mark.skipif(os.getuid() != 0, reason="only root enters a chroot")
     def test_bubblewrap_works_in_a_chroot(self, tmp_path: Path) -> None:
         source = """
+import os, sys
 from pathlib import Path
+from wheelfarm_workers.sandbox import linux, stage
 from wheelfarm_workers.sandbox.bubblewrap import BubblewrapSandbox
+stage.enter_private_namespace()
+linux.mount("/", sys.argv[1], flags=linux.MS_BIND | linux.MS_REC)
+os.chroot(sys.argv[1]); os.chdir("/")
 sandbox = BubblewrapSandbox(1, Path("/tmp"))
 sandbox.probe()
 sandbox.close()
 print("it works")
 """
-        script = 'mount --rbind / "$0" && exec chroot "$0" "$@"'
-        argv = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable, "-c", source]
+        argv = [sys.executable, "-c", source, str(tmp_path)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run(argv, capture_output=True, text=True, env=environment, cwd="/", timeout=30)
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=30)
         assert done.stdout == "it works\n", done.stderr

@@ -174,23 +174,19 @@ def _sources(run: SandboxRun, folder: str, uid: int | None) -> tuple[dict[Path, 
     binds: list[Bind] = []
     for path, writable in wanted.items():
         real = Path(os.path.realpath(path))
+        if uid is not None and not writable and not is_readable(real):
+            raise SandboxUnavailable(f"{real} can't be read by the sandboxes' users.", hint=f"chmod -R o+rX {real}")
         if uid is None or is_reachable(real):
             sources[path] = str(real)
         else:
-            binds.append(_staged(real, str(len(binds)), folder, writable=writable))
+            binds.append(Bind(source=str(real), name=str(len(binds)), writable=writable))
             sources[path] = f"{folder}/{binds[-1].name}"
-    return sources, tuple(binds)
-
-
-def _staged(path: Path, name: str, folder: str, *, writable: bool) -> Bind:
-    if not folder:
+    if binds and not folder:
         raise SandboxUnavailable(
-            f"{path} can't be entered by the sandboxes' users, and this root may not mount it elsewhere.",
+            f"{binds[0].source} can't be reached by the sandboxes' users, and this root may not mount it elsewhere.",
             hint="Give the worker CAP_SYS_ADMIN, run it as another user than root, or keep the files elsewhere.",
         )
-    if not writable and not is_readable(path):
-        raise SandboxUnavailable(f"{path} can't be read by the sandboxes' users.", hint=f"chmod -R o+rX {path}")
-    return Bind(source=str(path), name=name, writable=writable)
+    return sources, tuple(binds)
 
 
 def _own_returncode(returncode: int) -> int:

@@ -46,6 +46,7 @@ class SpawnerLink:
         self._use_cgroups = use_cgroups
         self._lock = threading.Lock()
         self._session: _Session | None = None
+        self._is_closed = False
 
     def connect(self) -> Hello:
         """What the spawner says of itself. Raises SandboxUnavailable if none can be started."""
@@ -70,14 +71,17 @@ class SpawnerLink:
         )
 
     def close(self) -> None:
-        """End the spawner and so all of its runs."""
+        """End the spawner and so all of its runs; no new one is started."""
         with self._lock:
+            self._is_closed = True
             self._drop()
 
     def _connected(self) -> _Session:
         with self._lock:
             if self._session and self._session.process.poll() is not None:
                 self._drop()
+            if self._is_closed:
+                raise SandboxUnavailable("The sandboxes of this worker are closed, for it is ending.")
             if self._session is None:
                 self._session = _begin(use_cgroups=self._use_cgroups)
             return self._session

@@ -51,7 +51,7 @@ def enter_private_namespace() -> None:
 
 def make_stage() -> None:
     """Mount the stage; in a private namespace nobody else sees it."""
-    STAGE.mkdir(mode=0o755, exist_ok=True)
+    STAGE.mkdir(mode=0o755, parents=True, exist_ok=True)
     _mount_tmpfs(STAGE)
 
 
