@@ -5,8 +5,9 @@ import binascii
 import hmac
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -14,7 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-from wheelfarm.errors import InputError, NotFound, WheelfarmError, error_from_json
+from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
 from wheelfarm.job import Job, JobKind, JobState, Sdist
 from wheelfarm.target import Target
 
@@ -63,7 +64,7 @@ def create_app(services: Services) -> ASGIApp:
         Route("/wheels/{sha256}/{filename}", endpoints.wheel),
         Route("/flat/{target}/", endpoints.flat_page),
     ]
-    app = Starlette(routes=routes, exception_handlers={WheelfarmError: _answer_error})
+    app = Starlette(routes=routes, exception_handlers={WheelfarmError: _answer_error, Exception: _answer_error})
     return _Authenticated(app, services.token)
 
 
@@ -157,9 +158,8 @@ class _Endpoints:
         size, file = self._services.store.size(key), self._services.store.open(key)
         if size is None or file is None:
             raise NotFound(f"The farm has no wheel {filename} with sha256 {sha256}.")
-        chunks = iter(lambda: file.read(_CHUNK), b"")
         headers = {"Content-Length": str(size), "Cache-Control": _IMMUTABLE, "Accept-Ranges": "none"}
-        return StreamingResponse(chunks, media_type="application/octet-stream", headers=headers)
+        return StreamingResponse(_chunks(file), media_type="application/octet-stream", headers=headers)
 
     def flat_page(self, http: HttpRequest) -> Response:
         page = self._services.store.get(layout.flat_page(http.path_params["target"]))
@@ -192,7 +192,9 @@ class _Endpoints:
         record = self._services.ledger.job(job.id)
         if record is not None and record.state is JobState.FAILED:
             failure = self._services.requests.failure(record)
-            raise error_from_json(failure.to_json() if failure else {})
+            error = error_from_json(failure.to_json() if failure else {})
+            if not isinstance(error, FarmUnavailable | UpstreamError):  # what may pass is never remembered: try again
+                raise error
 
 
 _UNTRUSTED_TEXT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
@@ -254,6 +256,12 @@ async def _threaded(function: Callable[[object], Response], value: object) -> Re
     return await run_in_threadpool(function, value)
 
 
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
 def _object(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise InputError("A JSON object is expected.")
@@ -262,6 +270,6 @@ def _object(value: object) -> dict[str, object]:
 
 async def _answer_error(http: HttpRequest, error: Exception) -> Response:
     """The error for clients. uv takes 5xx answers for passing ones, so a resolution is ended with 422 instead."""
-    known = error if isinstance(error, WheelfarmError) else WheelfarmError(str(error))
+    known = error if isinstance(error, WheelfarmError) else WheelfarmError(f"The farm failed: {type(error).__name__}.")
     status = 422 if http.url.path.startswith("/source/") and known.status >= 500 else known.status
     return JSONResponse(known.to_json(), status_code=status)

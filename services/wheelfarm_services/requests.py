@@ -41,12 +41,12 @@ class Request:
         """Read a request off the wire. Raises InputError naming the field that is malformed."""
         if not isinstance(value, Mapping) or not isinstance(value.get("sdists"), list):
             raise InputError("request: an object with a list of 'sdists' is expected.")
-        if not _ID.fullmatch(str(value.get("id", ""))) or value.get("kind") not in set(JobKind):
+        if not _ID.fullmatch(str(value.get("id", ""))) or value.get("kind") not in list(JobKind):
             raise InputError("request: 'id' must be 32 hex digits and 'kind' a kind of job.")
         if not 0 < len(value["sdists"]) <= _MOST_SDISTS:
             raise InputError(f"request: from 1 to {_MOST_SDISTS} sdists are accepted, not {len(value['sdists'])}.")
         return cls(
-            id=value["id"],
+            id=str(value["id"]),
             kind=JobKind(value["kind"]),
             target=str(value.get("target")),
             target_revision=str(value.get("target_revision")),
@@ -109,13 +109,17 @@ class Requests:
         for key in self._store.list(layout.open_requests()):
             request_id = key.rpartition("/")[2].removesuffix(".json")
             data = None if self._ledger.request_exists(request_id) else self._store.get(key)
-            if data is not None:
-                request = Request.from_json(json.loads(data))
-                jobs = request.jobs(self.target(request.target, request.target_revision).queue)
-                missing = [job for job in jobs if not self._finished(job)]
-                self._submit(request, missing)
-                count += bool(missing)
+            try:
+                count += data is not None and self._resubmit(Request.from_json(json.loads(data)))
+            except (InputError, ValueError):  # one that can't be read must not keep the others from being brought back
+                logger.exception("open request can't be resubmitted", extra={"request": request_id})
         return count
+
+    def _resubmit(self, request: Request) -> bool:
+        jobs = request.jobs(self.target(request.target, request.target_revision).queue)
+        missing = [job for job in jobs if not self._finished(job)]
+        self._submit(request, missing)
+        return bool(missing)
 
     def target(self, name: str, revision: str) -> Target:
         """A registered target. Raises InputError when there is none of that name and revision."""

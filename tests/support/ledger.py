@@ -1,0 +1,92 @@
+"""A ledger that is told what to answer, for the parts that only talk to one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from wheelfarm.job import JobState
+from wheelfarm_services.ledger import Beat, Claim, Completion, FailureOutcome, JobRecord, Ledger, Submission, Suspension
+
+
+def make_record(job_id: str, **fields: Any) -> JobRecord:
+    """A job of the ledger, queued unless `fields` say otherwise."""
+    empty: dict[str, Any] = dict.fromkeys(("spec", "result", "failure", "cause", "worker"), "")
+    times = dict.fromkeys(("queued_at", "started_at", "finished_at"), 0.0)
+    lists: dict[str, Any] = {"waits_for": (), "dependencies": ()}
+    plain = {"queue": "host", "state": JobState.QUEUED, "attempt": 0, "priority": 5, "cancel": False}
+    return JobRecord(id=job_id, **{**empty, **times, **lists, **plain, **fields})
+
+
+@dataclass(kw_only=True)
+class FakeLedger:
+    """`records` by id, `claims` to hand out, and what was asked of it."""
+
+    records: dict[str, JobRecord] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    suspension: Suspension | None = None
+    beat_answer: Beat = Beat.OK
+    errors: dict[str, Exception] = field(default_factory=dict)
+    submitted: dict[str, list[Submission]] = field(default_factory=dict)
+    forced: list[str] = field(default_factory=list)
+    suspended: list[Submission] = field(default_factory=list)
+    completed: list[tuple[Claim, str]] = field(default_factory=list)
+    failed: list[tuple[Claim, str, bool, float]] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    beats: int = 0
+
+    @property
+    def as_ledger(self) -> Ledger:
+        return cast(Ledger, self)
+
+    def ping(self) -> None:
+        self._fail("ping")
+
+    def job(self, job_id: str) -> JobRecord | None:
+        return self.records.get(job_id)
+
+    def find(self, prefix: str) -> list[str]:
+        return sorted(job_id for job_id in self.records if job_id.startswith(prefix))
+
+    def request(self, request_id: str) -> list[JobRecord]:
+        return [self.records[job.id] for job in self.submitted.get(request_id, ()) if job.id in self.records]
+
+    def request_exists(self, request_id: str) -> bool:
+        return request_id in self.submitted
+
+    def submit(self, request_id: str, jobs: Sequence[Submission], *, force: bool = False) -> None:
+        self._fail("submit")
+        self.submitted[request_id] = list(jobs)
+        self.forced += [request_id] if force else []
+        for job in jobs:
+            self.records.setdefault(job.id, make_record(job.id, spec=job.spec))
+
+    def cancel(self, request_id: str) -> None:
+        self.cancelled.append(request_id)
+
+    def claim(self, queue: str, *, worker: str, lease_s: float) -> Claim | None:
+        self._fail("claim")
+        return self.claims.pop(0) if self.claims else None
+
+    def beat(self, claim: Claim, *, lease_s: float) -> Beat:
+        self.beats += 1
+        self._fail("beat")
+        return self.beat_answer
+
+    def suspend(self, claim: Claim, dependencies: Sequence[Submission]) -> Suspension:
+        self.suspended += dependencies
+        assert self.suspension is not None
+        return self.suspension
+
+    def complete(self, claim: Claim, result: str) -> Completion:
+        self._fail("complete")
+        self.completed.append((claim, result))
+        return Completion.OK
+
+    def fail(self, claim: Claim, failure: str, *, retry: bool, remember_s: float) -> FailureOutcome:
+        self._fail("fail")
+        self.failed.append((claim, failure, retry, remember_s))
+        return FailureOutcome.FAILED
+
+    def _fail(self, operation: str) -> None:
+        if operation in self.errors:
+            raise self.errors[operation]

@@ -1,0 +1,366 @@
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from wheelfarm.errors import FarmUnavailable, WheelfarmError
+from wheelfarm.job import Failure, FailureClass, JobKind, JobState, Sdist
+from wheelfarm.resolution import Account, source_index_path
+from wheelfarm_services import layout
+from wheelfarm_services.accounts import Accounts, PageSource
+from wheelfarm_services.api import Services, create_app
+from wheelfarm_services.requests import Requests
+from wheelfarm_services.source_index import SourceIndex
+from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.upstream import Upstream
+from wheelfarm_services.wheel_index import WheelIndex
+
+from tests.support.asgi import asgi_client
+from tests.support.ledger import FakeLedger, make_record
+from tests.support.projects import Project
+from tests.support.values import make_built_wheel, make_job, make_target
+
+TOKEN = "s3cret"  # noqa: S105
+RESOLUTION = "ab" * 16
+STATIC = Project(name="app")
+DYNAMIC = Project(name="app", version="2.0", static=False)
+SOURCE = source_index_path(make_target())
+VIRTUAL = SOURCE.replace("/simple/", "/virtual/")
+PATHS = [
+    ("PUT", "/targets/t/r"),
+    ("GET", SOURCE + "app/"),
+    ("GET", VIRTUAL + "app/00/app-1.0-0-py3-none-any.whl.metadata"),
+    ("GET", "/resolutions/x"),
+    ("POST", "/sdists"),
+    ("POST", "/requests"),
+    ("GET", "/requests/x"),
+    ("DELETE", "/requests/x"),
+    ("GET", "/jobs/x"),
+    ("GET", "/jobs/x/log"),
+    ("GET", "/wheels/x/app.whl"),
+    ("GET", "/flat/x/"),
+    ("GET", "/"),
+    ("GET", "/nothing/here"),
+    ("GET", "/healthz/"),
+    ("POST", "/healthz/../requests"),
+]
+
+
+class FakeAccounts:
+    """Accounts in memory."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str, object]] = []
+
+    def pending(self, resolution_id: str, sdist: Sdist) -> None:
+        self.notes.append((resolution_id, "pending", sdist))
+
+    def unknown(self, resolution_id: str, name: str) -> None:
+        self.notes.append((resolution_id, "unknown", name))
+
+    def page(self, resolution_id: str, name: str) -> None:
+        self.notes.append((resolution_id, "page", name))
+
+    def error(self, resolution_id: str, error: WheelfarmError) -> None:
+        self.notes.append((resolution_id, "error", error.code))
+
+    def read(self, resolution_id: str, pages: PageSource) -> dict[str, object]:
+        return {"pending": [], "unknown": ["x"], "wheels_only": {}, "with_sdist": {}, "errors": []}
+
+
+class Farm:
+    """The API over a real store, a fake ledger and an upstream of two projects."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = DirectoryStore.create(folder / "store")
+        self.ledger = FakeLedger()
+        self.accounts = FakeAccounts()
+        self.upstream_status = 200
+        self.files = {project.filename: project.sdist() for project in (STATIC, DYNAMIC)}
+        upstream = Upstream(
+            "https://index.example/simple/", transport=httpx.MockTransport(self._upstream), sleep=lambda _: None
+        )
+        sources = SourceIndex(self.store, upstream)
+        self.requests = Requests(self.store, self.ledger.as_ledger, sources, WheelIndex(self.store))
+        services = Services(
+            store=self.store,
+            ledger=self.ledger.as_ledger,
+            sources=sources,
+            requests=self.requests,
+            accounts=cast(Accounts, self.accounts),
+            token=TOKEN,
+        )
+        self.app = create_app(services)
+        self.client = asgi_client(self.app, Authorization=basic(RESOLUTION, TOKEN))
+
+    def _upstream(self, request: httpx.Request) -> httpx.Response:
+        name = request.url.path.rstrip("/").rpartition("/")[2]
+        if self.upstream_status != 200:
+            return httpx.Response(self.upstream_status)
+        if name in self.files:
+            return httpx.Response(200, stream=httpx.ByteStream(self.files[name]))
+        if name != "app":
+            return httpx.Response(404)
+        files = [
+            {"filename": filename, "url": f"/files/{filename}", "hashes": {"sha256": hashlib.sha256(data).hexdigest()}}
+            for filename, data in self.files.items()
+        ]
+        wheel = {"filename": "app-3.0-py3-none-any.whl", "url": "x", "hashes": {}}
+        page = {"meta": {"api-version": "1.1"}, "name": name, "files": [*files, wheel]}
+        return httpx.Response(200, headers={"content-type": "application/vnd.pypi.simple.v1+json"}, json=page)
+
+    def sdist(self, project: Project) -> Sdist:
+        sha256 = hashlib.sha256(project.sdist()).hexdigest()
+        return Sdist(name=project.name, version=project.version, filename=project.filename, sha256=sha256)
+
+    def metadata(self, project: Project) -> httpx.Response:
+        """The answer to uv's question for the metadata of a project's virtual wheel."""
+        wheel = f"app-{project.version}-0-py3-none-any.whl.metadata"
+        return self.client.get(f"{VIRTUAL}app/{self.sdist(project).sha256}/{wheel}")
+
+    def fail_metadata(self, failure: Failure) -> None:
+        """Have the metadata job of the dynamic project failed."""
+        job = make_job(self.sdist(DYNAMIC), kind=JobKind.METADATA)
+        record = make_record(job.id, state=JobState.FAILED, failure=json.dumps(failure.to_json()))
+        self.ledger.records[job.id] = record
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    farm = Farm(tmp_path)
+    with farm.client:
+        farm.requests.register(make_target())
+        yield farm
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer wrong",
+        f"Bearer {TOKEN}x",
+        basic(RESOLUTION, "wrong"),
+        basic(TOKEN, ""),
+        "Basic not-base64!",
+        "Basic " + base64.b64encode(b"\xff\xfe").decode(),
+        "Digest x",
+    ],
+)
+def test_every_path_refuses_who_does_not_know_the_token_whether_or_not_it_exists(
+    farm: Farm, authorization: str | None
+) -> None:
+    client = asgi_client(farm.app, **({} if authorization is None else {"Authorization": authorization}))
+    for method, path in PATHS:
+        answer = client.request(method, path)
+        assert answer.status_code == 401, path
+        assert answer.headers["www-authenticate"].startswith("Basic")
+        assert TOKEN not in answer.text
+
+
+@pytest.mark.parametrize(
+    "authorization", [f"Bearer {TOKEN}", f"bearer {TOKEN}", basic("anybody", TOKEN), basic("", TOKEN)]
+)
+def test_token_is_taken_as_bearer_and_as_basic_password(farm: Farm, authorization: str) -> None:
+    answer = asgi_client(farm.app, Authorization=authorization).get(SOURCE + "app/")
+    assert answer.status_code == 200
+
+
+def test_health_is_open_to_all(farm: Farm) -> None:
+    assert asgi_client(farm.app).get("/healthz").text == "ok\n"
+    farm.ledger.errors["ping"] = FarmUnavailable("Redis is gone.")
+    assert asgi_client(farm.app).get("/healthz").status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/requests", "/sdists"])
+@pytest.mark.parametrize("body", [b"", b"{", b"nonsense", b"\xff", b"[" * 100_000, b"3", b'{"kind": []}', b'["app"]'])
+def test_malformed_body_is_a_bad_request(farm: Farm, path: str, body: bytes) -> None:
+    answer = farm.client.post(path, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "input"
+
+
+def test_body_larger_than_the_limit_is_a_bad_request(farm: Farm) -> None:
+    assert farm.client.post("/requests", content=b" " * ((16 << 20) + 1)).status_code == 400
+
+
+def test_target_must_be_the_one_of_the_path(farm: Farm) -> None:
+    path = f"/targets/{make_target().name}/{make_target().revision}"
+    assert farm.client.put(path, json=make_target().to_json()).status_code == 204
+    bodies: list[object] = [make_target("host-other").to_json(), {**make_target().to_json(), "python": 1}, [], None]
+    for body in bodies:
+        assert farm.client.put(path, json=body).status_code == 400
+
+
+def test_project_page_lists_virtual_wheels_below_its_own_target(farm: Farm) -> None:
+    answer = farm.client.get(SOURCE + "app/")
+    assert answer.headers["content-type"] == "application/vnd.pypi.simple.v1+json"
+    assert answer.headers["cache-control"] == "no-cache"
+    wheels = [entry["url"] for entry in answer.json()["files"] if entry["filename"].endswith(".whl")]
+    assert len(wheels) == 2
+    assert all(url.startswith(VIRTUAL) for url in wheels)
+    assert (RESOLUTION, "page", "app") in farm.accounts.notes
+
+
+@pytest.mark.parametrize("name", ["absent", "App", "%2e%2e", "a%20b"])
+def test_unknown_project_is_not_found_and_noted(farm: Farm, name: str) -> None:
+    assert farm.client.get(f"{SOURCE}{name}/").status_code == 404
+    assert [kind for _, kind, _ in farm.accounts.notes] in (["unknown"], [])
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_failing_upstream_is_answered_422_which_uv_does_not_repeat(farm: Farm, status: int) -> None:
+    farm.upstream_status = status
+    answer = farm.client.get(SOURCE + "app/")
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "upstream"
+    assert farm.accounts.notes == [(RESOLUTION, "error", "upstream")]
+
+
+def test_fault_of_the_farm_itself_on_a_source_path_is_422_too_and_tells_nothing(farm: Farm) -> None:
+    metadata = layout.sdist_record(farm.sdist(STATIC).sha256)
+    farm.store.put(metadata, b"not json")
+    answer = farm.metadata(STATIC)
+    assert answer.status_code == 422
+    assert "JSONDecodeError" in answer.json()["message"]
+    assert "line 1" not in answer.json()["message"]
+
+
+def test_unavailable_farm_elsewhere_is_503(farm: Farm) -> None:
+    farm.ledger.errors["submit"] = FarmUnavailable("Redis is gone.")
+    assert submit(farm).status_code == 503
+
+
+def test_static_metadata_is_given_at_once(farm: Farm) -> None:
+    answer = farm.metadata(STATIC)
+    assert answer.status_code == 200
+    assert answer.text.startswith("Metadata-Version: 2.2\nName: app\nVersion: 1.0\n")
+
+
+def test_metadata_that_must_be_computed_is_answered_425_and_noted(farm: Farm) -> None:
+    assert farm.metadata(DYNAMIC).status_code == 425
+    assert farm.accounts.notes == [(RESOLUTION, "pending", farm.sdist(DYNAMIC))]
+    farm.store.put(
+        layout.built_metadata(farm.sdist(DYNAMIC).sha256, make_target().revision), b"Metadata-Version: 2.1\n"
+    )
+    assert farm.metadata(DYNAMIC).status_code == 200
+
+
+def test_metadata_that_failed_to_be_computed_is_the_reason(farm: Farm) -> None:
+    farm.fail_metadata(Failure(failure_class=FailureClass.BUILD, error="build-failed", message="no header"))
+    answer = farm.metadata(DYNAMIC)
+    assert answer.status_code == 422
+    assert answer.json() == {"error": "build-failed", "message": "no header", "hint": ""}
+    assert farm.accounts.notes == [(RESOLUTION, "error", "build-failed")]
+
+
+@pytest.mark.parametrize("error", ["farm-unavailable", "worker-lost", "upstream"])
+def test_failure_that_may_pass_is_not_remembered_against_the_metadata(farm: Farm, error: str) -> None:
+    farm.fail_metadata(Failure(failure_class=FailureClass.INFRASTRUCTURE, error=error, message="for now"))
+    assert farm.metadata(DYNAMIC).status_code == 425
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{VIRTUAL}app/{'0' * 64}/app-1.0-0-py3-none-any.whl.metadata",
+        f"{VIRTUAL}app/SHA/app-1.0-0-py3-none-any.whl",
+        f"{VIRTUAL}absent/SHA/app-1.0-0-py3-none-any.whl.metadata",
+        "/source/default/unknown/0000/virtual/app/SHA/app-1.0-0-py3-none-any.whl.metadata",
+    ],
+)
+def test_virtual_wheel_that_is_not_listed_and_its_bytes_are_not_found(farm: Farm, path: str) -> None:
+    assert farm.client.get(path.replace("SHA", farm.sdist(STATIC).sha256)).status_code == 404
+
+
+def submit(farm: Farm, **fields: Any) -> httpx.Response:
+    body = {
+        "id": RESOLUTION,
+        "kind": "wheel",
+        "target": make_target().name,
+        "target_revision": make_target().revision,
+        "sdists": [asdict(farm.sdist(STATIC))],
+        **fields,
+    }
+    return farm.client.post("/requests", json=body)
+
+
+def test_request_is_accepted_followed_and_closed(farm: Farm) -> None:
+    answer = submit(farm)
+    assert answer.status_code == 202
+    assert farm.client.get(f"/requests/{RESOLUTION}").json() == answer.json()
+    assert farm.client.delete(f"/requests/{RESOLUTION}").status_code == 204
+    assert farm.client.get(f"/requests/{RESOLUTION}").status_code == 404
+
+
+def test_sdist_that_is_not_listed_is_not_accepted(farm: Farm) -> None:
+    sdist = {**asdict(farm.sdist(STATIC)), "sha256": "0" * 64}
+    assert submit(farm, sdists=[sdist]).status_code == 400
+    assert farm.client.post("/sdists", json=[sdist]).status_code == 400
+    assert farm.client.post("/sdists", json=[asdict(farm.sdist(STATIC))]).status_code == 204
+
+
+def test_account_of_a_resolution_is_read(farm: Farm) -> None:
+    assert Account.from_json(farm.client.get(f"/resolutions/{RESOLUTION}").json()).unknown == ("x",)
+
+
+def test_user_name_that_is_no_resolution_is_noted_as_none(farm: Farm) -> None:
+    farm.client.get(SOURCE + "absent/", headers={"Authorization": basic("../../x", TOKEN)})
+    assert farm.accounts.notes == [("none", "unknown", "absent")]
+
+
+def test_wheel_is_given_with_its_length_and_for_ever(farm: Farm) -> None:
+    wheel = make_built_wheel(data=b"w" * 3_000_000)
+    farm.store.put(layout.wheel(wheel.sha256, wheel.filename), b"w" * 3_000_000)
+    answer = farm.client.get(f"/wheels/{wheel.sha256}/{wheel.filename}")
+    assert answer.content == b"w" * 3_000_000
+    assert answer.headers["content-length"] == "3000000"
+    assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/wheels/00/app-1.0-1-py3-none-any.whl", "/wheels/%2e%2e/index.html", "/flat/unknown/"]
+)
+def test_what_was_never_built_is_not_found(farm: Farm, path: str) -> None:
+    assert farm.client.get(path).status_code == 404
+
+
+def test_flat_page_is_html_that_is_asked_for_anew(farm: Farm) -> None:
+    farm.store.put(layout.flat_page("host"), b"<html>")
+    answer = farm.client.get("/flat/host/")
+    assert answer.text == "<html>"
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_log_of_the_last_attempt_is_plain_text_without_control_characters(farm: Farm) -> None:
+    job = make_job()
+    farm.store.put(layout.build_log(job, 1), b"first")
+    farm.store.put(
+        layout.build_log(job, 2), "ok\t\x1b[31mred\x1b[0m\r\n\x07\u202eevil\u2066 caf\xe9".encode() + b"\xff"
+    )
+    answer = farm.client.get(f"/jobs/{job.id[:12]}/log")
+    assert answer.text.replace("\N{REPLACEMENT CHARACTER}", "?") == "ok\t?[31mred?[0m?\n??evil? caf\xe9?"
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_log_is_asked_for_by_enough_of_one_jobs_id(farm: Farm) -> None:
+    for job_id in ("ab" * 32, "ab" * 31 + "cd"):
+        farm.store.put(layout.build_log(job_id, 1), b"log")
+    assert farm.client.get(f"/jobs/{'ab' * 32}/log").status_code == 200
+    assert farm.client.get("/jobs/abababab/log").status_code == 404
+    assert farm.client.get("/jobs/00000000/log").status_code == 404
+    assert farm.client.get("/jobs/abab/log").status_code == 400
+    assert farm.client.get("/jobs/..%2f..%2f/log").status_code in (400, 404)
