@@ -7,9 +7,9 @@ import sys
 
 import click
 import uvicorn
+
 from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.settings import Settings
-
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.ledger import Ledger, redis_client

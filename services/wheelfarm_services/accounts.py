@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Literal, Protocol
 
 from redis import Redis
+
 from wheelfarm.errors import WheelfarmError
 from wheelfarm.job import Sdist
-
 from wheelfarm_services.upstream import ProjectPage
 
 _TTL_S = 900

@@ -15,10 +15,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+
 from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
 from wheelfarm.job import Job, JobKind, JobState, Sdist
 from wheelfarm.target import Target
-
 from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.ledger import Ledger

@@ -8,7 +8,6 @@ from typing import Any
 from wheelfarm.errors import WheelfarmError
 from wheelfarm.job import Sdist
 from wheelfarm.requirements import parse_requirement
-
 from wheelfarm_services.sdist_head import SdistHead, bad_archive
 
 _LEGACY_BACKEND = "setuptools.build_meta:__legacy__"

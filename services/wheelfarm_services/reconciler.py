@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from redis import Redis
-from wheelfarm.errors import WheelfarmError
 
+from wheelfarm.errors import WheelfarmError
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.wakeups import celery_queue
 

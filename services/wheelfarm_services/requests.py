@@ -11,7 +11,6 @@ from typing import Any
 from wheelfarm.errors import InputError, NotFound
 from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
 from wheelfarm.target import Target
-
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import JobRecord, Ledger, Submission
 from wheelfarm_services.source_index import SourceIndex

@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 from wheelfarm.errors import InputError, NotFound
 from wheelfarm.job import Sdist
-
 from wheelfarm_services import layout
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.static_metadata import static_metadata

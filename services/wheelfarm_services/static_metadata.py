@@ -9,8 +9,8 @@ from packaging.metadata import Metadata
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import Version
-from wheelfarm.job import Sdist
 
+from wheelfarm.job import Sdist
 from wheelfarm_services.sdist_head import SdistHead, bad_archive
 
 _RESOLVING = ("requires-dist", "requires-python", "provides-extra")

@@ -20,6 +20,7 @@ from mousebender import simple
 from packaging.utils import canonicalize_name, is_normalized_name, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 from uv import find_uv_bin
+
 from wheelfarm.errors import HashMismatch, InputError, UpstreamError
 from wheelfarm.job import Sdist
 

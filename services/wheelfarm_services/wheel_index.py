@@ -15,7 +15,6 @@ from urllib.parse import quote
 from wheelfarm.digest import digest_of
 from wheelfarm.job import Job, Sdist
 from wheelfarm.wheel import BuiltWheel
-
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
 

@@ -1,4 +1,4 @@
-"""Bad input: each ends with its own exit code and says what happened, to what, and what to do; nothing is half published."""
+"""Bad input: each ends with its own exit code and a message that helps; nothing is half published."""
 
 import os
 import shutil

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from uv import find_uv_bin
-from wheelfarm_services.upstream import default_index_url
 
 from tests.acceptance.conftest import Home
 from tests.acceptance.test_install import run_python
 from tests.support.projects import make_tar_gz, record_hash
 from tests.support.upstream import PassingThrough
+from wheelfarm_services.upstream import default_index_url
 
 pytestmark = pytest.mark.index
 

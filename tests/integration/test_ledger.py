@@ -12,6 +12,7 @@ from hashlib import sha256
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
+
 from wheelfarm.errors import FarmUnavailable, InputError
 from wheelfarm.job import FailureClass, JobState
 from wheelfarm_services.ledger import (
@@ -78,9 +79,7 @@ def state(ledger: Ledger, name: str) -> JobState:
     return job(ledger, name).state
 
 
-def fail(
-    ledger: Ledger, claimed: Claim, *, retry: bool = False, remember_s: float = 3600.0
-) -> FailureOutcome:
+def fail(ledger: Ledger, claimed: Claim, *, retry: bool = False, remember_s: float = 3600.0) -> FailureOutcome:
     return ledger.fail(claimed, "broken", retry=retry, remember_s=remember_s)
 
 
@@ -325,9 +324,7 @@ def test_failure_climbs_a_chain_longer_than_any_recursion(ledger: Ledger) -> Non
     names = [f"n{number}" for number in range(1000)]
     make_chain(ledger, *names)
     fail(ledger, claim(ledger))
-    assert {(record.state, record.cause) for record in ledger.request("r1")[:-1]} == {
-        (JobState.FAILED, names[-1])
-    }
+    assert {(record.state, record.cause) for record in ledger.request("r1")[:-1]} == {(JobState.FAILED, names[-1])}
 
 
 def test_retry_queues_the_job_until_attempts_are_used_up(ledger: Ledger) -> None:
@@ -527,9 +524,7 @@ def test_audit_fails_the_ancestors_of_a_failed_job(ledger: Ledger, server: Redis
     server.delete("{wheelfarm}:p:c")
     fail(ledger, claim(ledger))
     assert ledger.audit() == 1
-    assert [(job(ledger, name).state, job(ledger, name).cause) for name in "ab"] == [
-        (JobState.FAILED, "c")
-    ] * 2
+    assert [(job(ledger, name).state, job(ledger, name).cause) for name in "ab"] == [(JobState.FAILED, "c")] * 2
 
 
 def test_audit_leaves_a_sound_ledger_alone(ledger: Ledger) -> None:
@@ -538,9 +533,7 @@ def test_audit_leaves_a_sound_ledger_alone(ledger: Ledger) -> None:
     assert claimed_names(ledger) == ["c"]
 
 
-def test_emptied_redis_makes_claims_unknown_and_resubmission_starts_over(
-    ledger: Ledger, server: Redis
-) -> None:
+def test_emptied_redis_makes_claims_unknown_and_resubmission_starts_over(ledger: Ledger, server: Redis) -> None:
     submit(ledger, "a")
     old = claim(ledger)
     server.flushall()
@@ -639,9 +632,7 @@ def test_every_change_of_state_is_announced(ledger: Ledger, server: Redis) -> No
     ],
     ids=["no id", "long id", "no queue", "long spec"],
 )
-def test_oversized_or_empty_input_is_refused_before_any_change(
-    ledger: Ledger, server: Redis, bad: Submission
-) -> None:
+def test_oversized_or_empty_input_is_refused_before_any_change(ledger: Ledger, server: Redis, bad: Submission) -> None:
     with pytest.raises(ResponseError, match="ledger: "):
         ledger.submit("r1", [submission("a"), bad])
     assert server.dbsize() == 0
@@ -716,9 +707,7 @@ def random_graph(jobs: int, seed: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-def test_random_graph_with_lost_workers_is_completed_once_each_in_order(
-    ledger: Ledger, redis_url: str
-) -> None:
+def test_random_graph_with_lost_workers_is_completed_once_each_in_order(ledger: Ledger, redis_url: str) -> None:
     farm = Farm(url=redis_url, needs=random_graph(300, seed=7))
     submit(ledger, *reversed(farm.needs))
     threads = [threading.Thread(target=farm.work, args=(seed,)) for seed in range(8)]

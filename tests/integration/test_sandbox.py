@@ -21,6 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from wheelfarm.errors import SandboxUnavailable
 from wheelfarm_workers.sandbox import Ending, Limits, Mount, Sandbox, SandboxRun
 from wheelfarm_workers.sandbox.bubblewrap import FIRST_UID, BubblewrapSandbox

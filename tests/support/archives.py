@@ -5,15 +5,16 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from tests.support.projects import record_hash
 
+WHEEL_NAME = "app-1.0-py3-none-any.whl"
 ZIP_TIME = (2020, 9, 13, 12, 26, 40)
 FILE_MODE = 0o100644
+Member = tuple[tarfile.TarInfo, bytes]
 
 
-def make_tar(members: Iterable[tuple[tarfile.TarInfo, bytes]], *, format_: int = tarfile.PAX_FORMAT) -> bytes:
+def make_tar(members: Iterable[Member], *, format_: int = tarfile.PAX_FORMAT) -> bytes:
     """A gzipped tar archive of these members, each with its data."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=format_) as tar:
@@ -23,16 +24,14 @@ def make_tar(members: Iterable[tuple[tarfile.TarInfo, bytes]], *, format_: int =
     return gzip.compress(packed.getvalue(), mtime=0)
 
 
-def tar_file(
-    path: str, data: bytes = b"", *, mtime: float = 1_600_000_000, mode: int = 0o644
-) -> tuple[tarfile.TarInfo, bytes]:
+def tar_file(path: str, data: bytes = b"", *, mtime: float = 1_600_000_000, mode: int = 0o644) -> Member:
     """A regular file."""
     info = tarfile.TarInfo(path)
     info.mtime, info.mode = mtime, mode
     return info, data
 
 
-def tar_special(path: str, kind: bytes, target: str = "") -> tuple[tarfile.TarInfo, bytes]:
+def tar_special(path: str, kind: bytes, target: str = "") -> Member:
     """A link to `target`, a directory or a device, by tarfile's type."""
     info = tarfile.TarInfo(path)
     info.type, info.linkname = kind, target
@@ -80,12 +79,3 @@ def with_record(files: Mapping[str, bytes], info: str) -> dict[str, bytes]:
     """The files, and a RECORD of them in the folder `info`."""
     rows = [f"{path},{record_hash(data)},{len(data)}\n" for path, data in files.items()]
     return {**files, f"{info}/RECORD": "".join([*rows, f"{info}/RECORD,,\n"]).encode()}
-
-
-def write_wheel(
-    folder: Path, filename: str = "app-1.0-py3-none-any.whl", files: Mapping[str, bytes] | None = None
-) -> Path:
-    """A wheel on disk."""
-    path = folder / filename
-    path.write_bytes(make_zip(wheel_files() if files is None else files))
-    return path

@@ -1,4 +1,4 @@
-"""An upstream index on loopback that records what it is asked: its own tiny projects, or another index passed through."""
+"""An upstream index on loopback that records what it is asked: its own tiny projects, or another passed through."""
 
 import hashlib
 import threading

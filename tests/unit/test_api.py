@@ -8,6 +8,11 @@ from typing import Any, cast
 
 import httpx
 import pytest
+
+from tests.support.asgi import asgi_client
+from tests.support.ledger import FakeLedger, make_record
+from tests.support.projects import Project
+from tests.support.values import make_built_wheel, make_job, make_target
 from wheelfarm.errors import FarmUnavailable, WheelfarmError
 from wheelfarm.job import Failure, FailureClass, JobKind, JobState, Sdist
 from wheelfarm.resolution import Account, source_index_path
@@ -19,11 +24,6 @@ from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.upstream import Upstream
 from wheelfarm_services.wheel_index import WheelIndex
-
-from tests.support.asgi import asgi_client
-from tests.support.ledger import FakeLedger, make_record
-from tests.support.projects import Project
-from tests.support.values import make_built_wheel, make_job, make_target
 
 TOKEN = "s3cret"  # noqa: S105
 RESOLUTION = "ab" * 16

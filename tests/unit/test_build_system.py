@@ -1,11 +1,11 @@
 from typing import Any
 
 import pytest
+
+from tests.support.values import make_sdist
 from wheelfarm.errors import BadSdist, DirectReferenceRefused
 from wheelfarm_services.build_system import BuildSystem, checked_requirements, read_build_system
 from wheelfarm_services.sdist_head import SdistHead
-
-from tests.support.values import make_sdist
 
 
 def read(pyproject: dict[str, Any] | None) -> BuildSystem:

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from wheelfarm import errors
 from wheelfarm.errors import WheelfarmError, error_from_json
 

@@ -6,14 +6,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.support.archives import make_zip, wheel_files
+from tests.support.values import make_built_wheel, make_target
 from wheelfarm.errors import InstallFailed, NoEnvironment
 from wheelfarm.installation import Environment, find_environment, install
 from wheelfarm.requirements import Requirements
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Remembered, Wheelhouse
-
-from tests.support.archives import make_zip, wheel_files
-from tests.support.values import make_built_wheel, make_target
 
 
 def make_environment(root: Path) -> Path:

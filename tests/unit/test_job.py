@@ -3,10 +3,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from wheelfarm.errors import InputError
-from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
 
 from tests.support.values import make_job, make_sdist
+from wheelfarm.errors import InputError
+from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
 
 JOB = Job(
     kind=JobKind.WHEEL,

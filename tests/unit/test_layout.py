@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from wheelfarm_services import layout
-from wheelfarm_services.store import DirectoryStore
 
 from tests.support.values import make_job, make_target
+from wheelfarm_services import layout
+from wheelfarm_services.store import DirectoryStore
 
 SHA256 = "ab" * 32
 WHEEL = "app-1!2.0+cc.1-1-cp311-cp311-linux_x86_64.whl"

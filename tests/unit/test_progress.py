@@ -1,11 +1,10 @@
 import io
 from dataclasses import replace
 
+from tests.support.values import make_sdist
 from wheelfarm.farm import RequestStatus
 from wheelfarm.job import JobKind, JobState, JobStatus
 from wheelfarm.progress import Progress, Reporter
-
-from tests.support.values import make_sdist
 
 JOB = JobStatus(id="0123456789abcdef", kind=JobKind.WHEEL, sdist=make_sdist(), state=JobState.QUEUED)
 RUNNING = replace(JOB, state=JobState.RUNNING, attempt=1)

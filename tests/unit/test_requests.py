@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.ledger import FakeLedger, make_record
+from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 from wheelfarm.errors import InputError, NotFound
 from wheelfarm.farm import RequestStatus
 from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, Sdist
@@ -12,9 +15,6 @@ from wheelfarm_services.requests import Request, Requests
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
-
-from tests.support.ledger import FakeLedger, make_record
-from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 
 ID = "0123456789abcdef" * 2
 BODY: dict[str, Any] = {

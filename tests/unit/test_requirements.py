@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from wheelfarm.errors import DirectReferenceRefused, HashMismatch, InputError
-from wheelfarm.requirements import Requirements, parse_requirement, read_requirements
 
 from tests.support.values import make_sdist
+from wheelfarm.errors import DirectReferenceRefused, HashMismatch, InputError
+from wheelfarm.requirements import Requirements, parse_requirement, read_requirements
 
 HASH = "ab" * 32
 

@@ -2,11 +2,11 @@ import json
 from collections.abc import Mapping
 
 import pytest
+
+from tests.support.values import make_sdist
 from wheelfarm.errors import NoSdist, NoSolution, ProtocolError, UnknownProject
 from wheelfarm.job import Sdist
 from wheelfarm.resolution import Account, explained, read_lock
-
-from tests.support.values import make_sdist
 
 HEAD = 'lock-version = "1.0"\ncreated-by = "uv"\n'
 SHA256 = "ab" * 32

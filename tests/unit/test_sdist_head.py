@@ -6,11 +6,11 @@ import zipfile
 from collections.abc import Callable
 
 import pytest
-from wheelfarm.errors import BadSdist
-from wheelfarm_services.sdist_head import SdistHead, read_head
 
 from tests.support.archives import Member, make_tar, make_zip, tar_file, tar_special
 from tests.support.values import make_sdist
+from wheelfarm.errors import BadSdist
+from wheelfarm_services.sdist_head import SdistHead, read_head
 
 PKG_INFO = b"Metadata-Version: 2.2\nName: app\nVersion: 1.0\n"
 PYPROJECT = b'[build-system]\nrequires = ["x"]\n'

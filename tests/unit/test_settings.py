@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from wheelfarm.errors import InputError
 from wheelfarm.settings import Settings
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.support.projects import Project
+from tests.support.values import make_sdist, make_target
 from wheelfarm.errors import BadSdist, HashMismatch, InputError, NotFound, UpstreamError
 from wheelfarm.job import Sdist
 from wheelfarm_services import layout
 from wheelfarm_services.source_index import SourceIndex, render_project_page
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream
-
-from tests.support.projects import Project
-from tests.support.values import make_sdist, make_target
 
 STATIC = Project(name="app", requires_dist=["b>1"])
 DYNAMIC = Project(name="app", version="2.0", static=False)

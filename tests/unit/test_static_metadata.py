@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 from packaging.metadata import Metadata
+
+from tests.support.values import make_sdist
 from wheelfarm.errors import BadSdist
 from wheelfarm_services.sdist_head import SdistHead
 from wheelfarm_services.static_metadata import resolving_fields, static_metadata
-
-from tests.support.values import make_sdist
 
 
 def static(

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+
 from wheelfarm.errors import FarmUnavailable, InputError, NotFound
 from wheelfarm_services.store import DirectoryStore, Store, open_store
 

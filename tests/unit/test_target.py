@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from packaging.tags import Tag
-from wheelfarm.errors import InputError
-from wheelfarm.target import Target, host_target, native_tags
 
 from tests.support.values import make_target
+from wheelfarm.errors import InputError
+from wheelfarm.target import Target, host_target, native_tags
 
 
 def test_target_survives_its_way_over_the_wire() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from wheelfarm.errors import HashMismatch, UpstreamError
 from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream, default_index_url
 

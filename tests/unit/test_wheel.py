@@ -2,10 +2,10 @@ import json
 from typing import Any
 
 import pytest
-from wheelfarm.errors import ProtocolError
-from wheelfarm.wheel import BuiltWheel
 
 from tests.support.values import make_built_wheel
+from wheelfarm.errors import ProtocolError
+from wheelfarm.wheel import BuiltWheel
 
 
 def test_wheel_survives_its_way_over_the_wire() -> None:

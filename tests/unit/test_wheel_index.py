@@ -5,6 +5,8 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+
+from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 from wheelfarm_services import layout
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.wheel_index import (
@@ -16,8 +18,6 @@ from wheelfarm_services.wheel_index import (
     render_flat_page,
     with_build_tag,
 )
-
-from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 
 TARGET = make_target().name
 KEY = "a1" * 32

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from packaging.pylock import Pylock
+
+from tests.support.values import make_built_wheel, make_target
 from wheelfarm.requirements import Requirements
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import REMEMBERED_S, Wheelhouse
-
-from tests.support.values import make_built_wheel, make_target
 
 ASKED = Requirements(lines=("app", "b>1"), constraints=("c<2",), hashes={"app": frozenset({"ab" * 32})})
 TARGET = make_target()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from celery.apps.worker import Worker
 from celery.signals import setup_logging
+
 from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.farm import Farm
 from wheelfarm.settings import Settings
@@ -17,7 +18,6 @@ from wheelfarm_services.logs import log_to_stderr
 from wheelfarm_services.store import open_store
 from wheelfarm_services.wakeups import TASK, Wakeups, celery_app, celery_queue, farm_queue
 from wheelfarm_services.wheel_index import WheelIndex
-
 from wheelfarm_workers.driver import lay_out_driver
 from wheelfarm_workers.job_run import JobRunner
 from wheelfarm_workers.pipeline import Pipeline

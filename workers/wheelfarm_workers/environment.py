@@ -16,13 +16,13 @@ from wheelfarm.digest import digest_of
 from wheelfarm.errors import FarmUnavailable
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
-
 from wheelfarm_workers.sandbox import Mount
 
 logger = logging.getLogger(__name__)
 
 ROOT = "/env"
 _PARTS = "/w"
+_CONFIGURATION = f"{ROOT}/pyvenv.cfg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +58,13 @@ def compose(trees: Sequence[Tree], target: Target, configuration: Path) -> Envir
     owners = [(f"{_PARTS}/{number}", tree.folder) for number, tree in enumerate(trees)]
     directories: list[str] = []
     symlinks = {f"{ROOT}/bin/{name}": target.python for name in ("python", "python3")}
+    symlinks[_CONFIGURATION] = ""  # taken: a tree's own would lie where the farm's is mounted
     _lay("", owners, frozenset(skeleton), directories, symlinks)
+    del symlinks[_CONFIGURATION]
     mounts = [Mount(source=tree.folder, target=f"{_PARTS}/{number}") for number, tree in enumerate(trees)]
     return Environment(
         python=f"{ROOT}/bin/python",
-        mounts=(*mounts, Mount(source=configuration, target=f"{ROOT}/pyvenv.cfg")),
+        mounts=(*mounts, Mount(source=configuration, target=_CONFIGURATION)),
         directories=tuple(dict.fromkeys([ROOT, *(f"{ROOT}/{name}" for name in skeleton), *directories])),
         symlinks=symlinks,
     )

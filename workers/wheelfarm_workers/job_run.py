@@ -14,6 +14,7 @@ from wheelfarm.errors import (
     BuildTimeout,
     FarmUnavailable,
     JobCancelled,
+    SandboxUnavailable,
     UpstreamError,
     WheelfarmError,
 )
@@ -21,8 +22,7 @@ from wheelfarm.job import Failure, FailureClass, Job
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, Submission, SuspensionOutcome
 from wheelfarm_services.store import Store
-
-from wheelfarm_workers.pipeline import Hold, Suspended
+from wheelfarm_workers.hold import Hold, Suspended
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,11 @@ class JobRunner:
         return True
 
     def _run(self, claim: Claim) -> None:
-        job = Job.from_json(json.loads(claim.spec))
-        facts = {"job": claim.job_id[:12], "sdist": str(job.sdist), "kind": job.kind, "target": job.target}
+        facts = {"job": claim.job_id[:12]}
         with ClaimedHold(self._ledger, claim, self._lease_s) as hold:
             try:
+                job = Job.from_json(json.loads(claim.spec))
+                facts |= {"sdist": str(job.sdist), "kind": job.kind, "target": job.target}
                 result = self._pipeline.run(job, hold)
                 self._keep_log(claim, hold)
                 self._ledger.complete(claim, json.dumps(result))
@@ -129,7 +130,7 @@ def failure_of(error: Exception, log_tail: str) -> Failure:
 def failure_class_of(error: WheelfarmError) -> FailureClass:
     """The class of an error, which decides what is retried and for how long the answer stands."""
     match error:
-        case FarmUnavailable() | UpstreamError():
+        case FarmUnavailable() | UpstreamError() | SandboxUnavailable():
             return FailureClass.INFRASTRUCTURE
         case BuildTimeout() | BuildLimitExceeded():
             return FailureClass.LIMIT
@@ -179,7 +180,7 @@ class ClaimedHold:
         return self._log[-_LOG_TAIL_BYTES:].decode(errors="replace")
 
     def require(self, jobs: Sequence[Job]) -> None:
-        """See `wheelfarm_workers.pipeline.Hold.require`. Raises BuildCycle, naming the members, where one closes."""
+        """See `wheelfarm_workers.hold.Hold.require`. Raises BuildCycle, naming the members, where one closes."""
         submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
         suspension = self._ledger.suspend(self._claim, submissions)
         match suspension.outcome:

@@ -11,27 +11,32 @@ import email.parser
 import email.policy
 import hashlib
 import io
+import itertools
 import re
 import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from io import BufferedReader
 from pathlib import Path
 
-from packaging.tags import Tag, parse_tag
-from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
 from wheelfarm.errors import BadWheel
 from wheelfarm.job import Sdist
 
 _FILENAME = re.compile(r"[A-Za-z0-9_.!+~-]{1,200}\.whl")
-_ENTRIES = 200_000
+_ENTRIES = 65_535
+_DIRECTORY_BYTES = 16 << 20
 _UNPACKED_BYTES = 8 << 30
 _RATIO = 400
 _METADATA_BYTES = 4 << 20
+_WHEEL_BYTES = 64 << 10
 _RECORD_BYTES = 64 << 20
 _SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
@@ -59,8 +64,9 @@ def check_wheel(path: Path, filename: str, sdist: Sdist, tags: frozenset[Tag]) -
         zipfile.BadZipFile,
         zlib.error,
         NotImplementedError,
+        EOFError,
         struct.error,
-        UnicodeDecodeError,
+        ValueError,
         csv.Error,
     ) as error:
         raise _bad(sdist, filename, f"it can't be read: {error}") from error
@@ -74,13 +80,13 @@ class _Broken(Exception):
 
 def _check(path: Path, filename: str, file: BufferedReader, sdist: Sdist, tags: frozenset[Tag]) -> CheckedWheel:
     stated = _check_name(filename, sdist, tags)
-    _check_frame(file)
+    directory_at = _check_frame(file)
     with zipfile.ZipFile(file) as archive:
-        entries = _check_entries(archive, file)
+        entries = _check_entries(archive, file, directory_at)
         info = _dist_info(entries, sdist)
         metadata = _read(archive, entries, f"{info}/METADATA", _METADATA_BYTES)
         _check_metadata(_parse(metadata), sdist)
-        _check_tags(_parse(_read(archive, entries, f"{info}/WHEEL", _METADATA_BYTES)), stated)
+        _check_tags(_read(archive, entries, f"{info}/WHEEL", _WHEEL_BYTES), stated)
         _check_record(archive, entries, info)
     file.seek(0)
     return CheckedWheel(
@@ -106,8 +112,11 @@ def _check_name(filename: str, sdist: Sdist, allowed: frozenset[Tag]) -> frozens
     return tags
 
 
-def _check_frame(file: BufferedReader) -> None:
-    """The archive begins with its first entry and ends with its end record: nothing before, between or after."""
+def _check_frame(file: BufferedReader) -> int:
+    """The archive begins with its first entry and ends with its directory and the end record; where the directory is.
+
+    There is no zip64: a wheel that needs it is larger than the farm takes.
+    """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(4)
@@ -116,28 +125,33 @@ def _check_frame(file: BufferedReader) -> None:
     if start != b"PK\x03\x04" or len(end) != 22 or end[:4] != b"PK\x05\x06":
         raise _Broken("something stands before or after the archive, or it has a comment")
     _, _, directory_size, directory_at, comment = struct.unpack("<4xHHHHIIH", end)[2:]
-    zip64 = 0xFFFFFFFF in (directory_size, directory_at)
-    if comment or (not zip64 and directory_at + directory_size != size - 22):
-        raise _Broken("there is a gap between its entries and its directory")
+    if comment or directory_at + directory_size != size - 22 or directory_size > _DIRECTORY_BYTES:
+        raise _Broken("its directory does not end where the end record says, or is too large")
     file.seek(0)
+    return int(directory_at)
 
 
-def _check_entries(archive: zipfile.ZipFile, file: BufferedReader) -> dict[str, zipfile.ZipInfo]:
+def _check_entries(archive: zipfile.ZipFile, file: BufferedReader, end: int) -> dict[str, zipfile.ZipInfo]:
+    """The entries by path; they fill the archive from its start to `end`, where its directory begins."""
     infos = archive.infolist()
     if len(infos) > _ENTRIES:
         raise _Broken(f"it has more than {_ENTRIES} entries")
     entries: dict[str, zipfile.ZipInfo] = {}
-    unpacked = 0
-    for info in infos:
+    unpacked = at = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
         _check_path(info)
         if info.filename in entries:
             raise _Broken(f"{info.filename!r} is in it twice")
         _check_entry(info)
-        _check_local_header(info, file)
+        if info.header_offset != at:
+            raise _Broken(f"something stands between its entries, before {info.filename!r}")
+        at = _check_local_header(info, file)
         unpacked += info.file_size
         if unpacked > _UNPACKED_BYTES or info.file_size > _RATIO * info.compress_size + (1 << 20):
             raise _Broken(f"{info.filename!r} unpacks to {info.file_size} bytes from {info.compress_size}")
         entries[info.filename] = info
+    if at != end:
+        raise _Broken("something stands between its entries and its directory")
     return entries
 
 
@@ -158,16 +172,35 @@ def _check_entry(info: zipfile.ZipInfo) -> None:
         raise _Broken(f"{info.filename!r} is a link, a device or runs with another's rights ({mode:o})")
 
 
-def _check_local_header(info: zipfile.ZipInfo, file: BufferedReader) -> None:
-    """Readers that go by the local headers must see the same names as those that go by the directory."""
+def _check_local_header(info: zipfile.ZipInfo, file: BufferedReader) -> int:
+    """Readers that go by the local headers must see the same as those that go by the directory; the entry's end."""
     file.seek(info.header_offset)
     header = file.read(30)
     if header[:4] != b"PK\x03\x04":
         raise _Broken(f"{info.filename!r} has no local header")
-    flags, length = struct.unpack("<H18xH", header[6:28])
+    flags, method, crc, packed, unpacked, length, extra = struct.unpack("<6xHH4xLLLHH", header)
     local = file.read(length).decode("utf-8" if flags & 0x800 else "cp437")
     if local != info.filename:
         raise _Broken(f"its local header says {local!r} where its directory says {info.filename!r}")
+    described_after = bool(flags & 0x8)
+    said = (flags, method) if described_after else (flags, method, crc, packed, unpacked)
+    listed = (info.flag_bits, info.compress_type, info.CRC, info.compress_size, info.file_size)
+    if said != listed[: len(said)]:
+        raise _Broken(f"the local header of {info.filename!r} differs from its directory")
+    end = info.header_offset + 30 + int(length) + int(extra) + info.compress_size
+    return end + _descriptor_length(info, file, end) if described_after else end
+
+
+def _descriptor_length(info: zipfile.ZipInfo, file: BufferedReader, end: int) -> int:
+    """The length of the data descriptor behind an entry, which says the same as the directory."""
+    file.seek(end)
+    found = file.read(16)
+    for form in ("<4s3L", "<3L"):
+        signature = (b"PK\x07\x08",) if "s" in form else ()
+        expected = struct.pack(form, *signature, info.CRC, info.compress_size, info.file_size)
+        if found.startswith(expected):
+            return len(expected)
+    raise _Broken(f"{info.filename!r} has no data descriptor, or one that differs from its directory")
 
 
 def _dist_info(entries: dict[str, zipfile.ZipInfo], sdist: Sdist) -> str:
@@ -186,18 +219,29 @@ def _check_metadata(metadata: Message, sdist: Sdist) -> None:
         raise _Broken(f"its METADATA is about {metadata['Name']!r} {metadata['Version']!r}")
 
 
-def _check_tags(wheel: Message, stated: frozenset[Tag]) -> None:
-    tags = {tag for value in wheel.get_all("Tag", []) for tag in parse_tag(str(value).strip())}
-    if tags != stated:
+def _check_tags(wheel: bytes, stated: frozenset[Tag]) -> None:
+    wheel.decode()  # the farm will write to it
+    values = {str(value).strip() for value in _parse(wheel).get_all("Tag", [])}
+    if {tag for value in values for tag in _expanded(value, stated)} != stated:
         raise _Broken("the tags in its WHEEL file are not those of its name")
+
+
+def _expanded(value: str, stated: frozenset[Tag]) -> Iterator[Tag]:
+    """The tags that a compressed set stands for, of parts that are stated only: it may stand for very many."""
+    parts = [frozenset(part.split(".")) for part in value.lower().split("-")]
+    known = zip(*((tag.interpreter, tag.abi, tag.platform) for tag in stated), strict=True)
+    if len(parts) == 3 and all(map(frozenset.issuperset, map(frozenset, known), parts)):
+        yield from (Tag(*combination) for combination in itertools.product(*parts))
+    else:
+        raise _Broken(f"its WHEEL file has a tag {value!r:.200} that is not of its name")
 
 
 def _check_record(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], info: str) -> None:
     text = _read(archive, entries, f"{info}/RECORD", _RECORD_BYTES).decode()
     record: dict[str, tuple[str, str]] = {}
     for row in csv.reader(io.StringIO(text)):
-        if len(row) != 3 or row[0] in record:
-            raise _Broken(f"its RECORD has a row {row!r}")
+        if len(row) != 3 or row[0] in record or len(record) > len(entries):
+            raise _Broken(f"its RECORD has a row {row!r:.200}")
         record[row[0]] = (row[1], row[2])
     unlisted = {f"{info}/{name}" for name in _SIGNATURES}
     files = {path for path in entries if not path.endswith("/")} - unlisted
@@ -232,7 +276,7 @@ def _parse(text: bytes) -> Message:
 def _same(name: str, version: str, sdist: Sdist) -> bool:
     try:
         return canonicalize_name(name, validate=True) == sdist.name and str(Version(version)) == sdist.version
-    except (InvalidName, InvalidVersion):
+    except ValueError:  # InvalidName, InvalidVersion, or more digits than Python reads
         return False
 
 

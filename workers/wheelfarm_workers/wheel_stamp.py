@@ -9,6 +9,7 @@ import hashlib
 import io
 import re
 import zipfile
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +29,8 @@ def stamp(wheel: Path, build_tag: int, stamped: Path) -> None:
 
 
 def _with_build(wheel: bytes, build_tag: int) -> bytes:
-    lines = [line for line in wheel.decode().splitlines() if line and not line.lower().startswith("build:")]
+    headers = takewhile(bool, re.split(r"\r\n|\r|\n", wheel.decode()))  # a blank line ends them
+    lines = [line for line in headers if not line.lower().startswith("build:")]
     first_tag = next(number for number, line in enumerate(lines) if line.lower().startswith("tag:"))
     lines.insert(first_tag, f"Build: {build_tag}")
     return ("\n".join(lines) + "\n").encode()

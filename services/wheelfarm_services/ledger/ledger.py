@@ -23,6 +23,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 from redis.retry import Retry
+
 from wheelfarm.errors import FarmUnavailable, InputError, WorkerLost
 from wheelfarm.job import Failure, FailureClass, JobState
 

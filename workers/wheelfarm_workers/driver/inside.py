@@ -182,8 +182,6 @@ def missing_requirements(asked):
     for name in [name for name in sys.modules if name.partition(".")[0] == "packaging"]:
         del sys.modules[name]
     sys.path.insert(0, LIBRARIES)
-    from importlib.metadata import PackageNotFoundError, version
-
     from packaging.requirements import Requirement
 
     required, missing = [], []
@@ -192,13 +190,33 @@ def missing_requirements(asked):
             continue
         requirement.marker = None
         required.append(str(requirement))
-        try:
-            met = requirement.specifier.contains(version(requirement.name), prereleases=True)
-        except PackageNotFoundError:
-            met = False
-        if not met or requirement.url or requirement.extras:
+        if requirement.url or not is_met(requirement, set()):
             missing.append(str(requirement))
     return required, missing
+
+
+def is_met(requirement, judged):
+    """Whether the environment meets a requirement, with what its extras need; `judged` are those that were asked of."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    from packaging.requirements import Requirement
+
+    if str(requirement) in judged:
+        return True
+    judged.add(str(requirement))
+    try:
+        found = distribution(requirement.name)
+    except PackageNotFoundError:
+        return False
+    if not requirement.specifier.contains(found.version, prereleases=True):
+        return False
+    return all(
+        is_met(need, judged)
+        for need in map(Requirement, found.requires or [])
+        if need.marker is not None
+        and not need.marker.evaluate({"extra": ""})
+        and any(need.marker.evaluate({"extra": extra}) for extra in requirement.extras)
+    )
 
 
 def digest_of_file(path):
@@ -222,10 +240,11 @@ def unpack(archive, filename, folder):
         raise
     except Exception as error:
         raise Refused("%s: %s" % (type(error).__name__, error)) from error
+    newest = max([time for time in times if time > OLDEST_ZIP_TIME] or [OLDEST_ZIP_TIME])  # a header may state nan
     found = os.listdir(folder)
     if len(found) != 1 or not os.path.isdir(os.path.join(folder, found[0])):
         raise Refused("it holds %d entries at its top where one folder is expected" % len(found))
-    return os.path.join(folder, found[0]), int(min(max([*times, OLDEST_ZIP_TIME]), NEWEST_ZIP_TIME))
+    return os.path.join(folder, found[0]), int(min(newest, NEWEST_ZIP_TIME))
 
 
 def unpack_tar(archive, folder):
@@ -268,7 +287,8 @@ def unpack_zip(archive, folder):
                 continue
             with packed.open(info) as member:
                 write_member(path, member, (info.external_attr >> 16) & 0o111)
-            times.append(calendar.timegm((*info.date_time, 0, 0, 0)))
+            if info.date_time[1] and info.date_time[2]:  # some writers leave the date out
+                times.append(calendar.timegm((*info.date_time, 0, 0, 0)))
     return times
 
 

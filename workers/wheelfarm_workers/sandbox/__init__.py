@@ -86,9 +86,7 @@ class Sandbox(Protocol):
 
     name: str
 
-    def run(
-        self, run: SandboxRun, *, log: Callable[[bytes], None], cancelled: threading.Event
-    ) -> SandboxResult:
+    def run(self, run: SandboxRun, *, log: Callable[[bytes], None], cancelled: threading.Event) -> SandboxResult:
         """Run one command to its end; `log` gets stdout and stderr as they come, never more than the limit.
 
         Setting `cancelled` ends it at once, children included. Nothing of it lives on when this returns.

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 from wheelfarm.errors import SandboxUnavailable
-
 from wheelfarm_workers.sandbox import Limits, Mount, SandboxResult, SandboxRun
 from wheelfarm_workers.sandbox.diagnosis import diagnose, read_kernel_settings
 from wheelfarm_workers.sandbox.link import SpawnerLink, cancelled_result

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wheelfarm.errors import SandboxUnavailable
-
 from wheelfarm_workers.sandbox import Ending, SandboxResult, processes
 from wheelfarm_workers.sandbox.attendance import KILLED, Attendance, open_ends
 from wheelfarm_workers.sandbox.protocol import NO_CGROUPS, REPORT_BYTES, Hello, Report, Start, decode_hello, encode

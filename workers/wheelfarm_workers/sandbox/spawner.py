@@ -270,12 +270,10 @@ def _spell(word: Word, numbers: dict[Descriptor, str]) -> str:
 
 
 def _resource_limits(start: Start, cgroup: Cgroup | None) -> RLimits:
-    if start.uid is not None:
-        return resource_limits(start.limits, other_tasks=0)
-    if cgroup is None:
-        return resource_limits(start.limits, other_tasks=processes.task_count(os.getuid()))
-    rlimits = resource_limits(start.limits, other_tasks=0)
-    del rlimits[resource.RLIMIT_NPROC]  # the cgroup counts better
+    shared = start.uid is None and cgroup is None
+    rlimits = resource_limits(start.limits, other_tasks=processes.task_count(os.getuid()) if shared else 0)
+    if cgroup:
+        del rlimits[resource.RLIMIT_NPROC]  # the cgroup counts the run's processes, this all of the user's
     return rlimits
 
 

@@ -1,0 +1,64 @@
+"""Inputs of a build, copied from the store to the worker's disk and verified on the way."""
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+from wheelfarm.errors import FarmUnavailable, HashMismatch
+from wheelfarm.farm import Farm
+from wheelfarm.job import Sdist
+from wheelfarm.wheel import BuiltWheel
+from wheelfarm_services import layout
+from wheelfarm_services.store import Store
+
+
+class Inputs:
+    """Brings sdists and wheels to where sandboxes can read them."""
+
+    def __init__(self, store: Store, farm: Farm, folder: Path) -> None:
+        self._store = store
+        self._farm = farm
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def sdist(self, sdist: Sdist) -> Path:
+        """The sdist on this disk. One that the store lacks is asked of the source index first.
+
+        Raises HashMismatch when the store's bytes are not those of its digest.
+        """
+        path = self._folder / sdist.sha256
+        if not path.exists():
+            key = layout.sdist(sdist.sha256)
+            if self._store.size(key) is None:
+                self._farm.mirror([sdist])
+            _copy_verified(_opened(self._store, key, sdist.filename), sdist.sha256, sdist.filename, path)
+        return path
+
+    def copy_wheel(self, wheel: BuiltWheel, path: Path) -> None:
+        """Copy a wheel of the farm to `path`. Raises HashMismatch as `sdist` does."""
+        key = layout.wheel(wheel.sha256, wheel.filename)
+        _copy_verified(_opened(self._store, key, wheel.filename), wheel.sha256, wheel.filename, path)
+
+
+def _opened(store: Store, key: str, filename: str) -> BinaryIO:
+    file = store.open(key)
+    if file is None:
+        raise FarmUnavailable(
+            f"{filename} is gone from the store.", hint="Run the command again: it will be made anew."
+        )
+    return file
+
+
+def _copy_verified(source: BinaryIO, sha256: str, filename: str, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.{threading.get_ident()}")
+    digest = hashlib.sha256()
+    with source, partial.open("wb") as copy:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+            copy.write(chunk)
+    if digest.hexdigest() != sha256:
+        partial.unlink()
+        raise HashMismatch(f"{filename} in the store has sha256 {digest.hexdigest()}, not {sha256}.")
+    partial.chmod(0o644)
+    partial.replace(path)

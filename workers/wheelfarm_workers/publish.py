@@ -1,0 +1,74 @@
+"""Check and publish: the wheel verified, stamped with its build tag, and put where it is found."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from wheelfarm.target import native_tags
+from wheelfarm.wheel import BuiltWheel
+from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
+from wheelfarm_workers.build import Answer
+from wheelfarm_workers.plan import PlannedBuild, StagedSdist
+from wheelfarm_workers.wheel_check import CheckedWheel, check_wheel
+from wheelfarm_workers.wheel_stamp import stamp
+
+
+def check_answer(staged: StagedSdist, answer: Answer, work: Path) -> CheckedWheel:
+    """The wheel of an answer, copied into `work` and checked. Raises BadWheel."""
+    path = work / "unstamped.whl"
+    with answer.body, path.open("wb") as copy:
+        shutil.copyfileobj(answer.body, copy, 1 << 20)
+    return check_wheel(path, str(answer.facts["wheel"]), staged.job.sdist, native_tags(staged.target))
+
+
+def publish(
+    wheels: WheelIndex,
+    planned: PlannedBuild,
+    checked: CheckedWheel,
+    answer: Answer,
+    work: Path,
+    made_by: dict[str, str],
+) -> BuiltWheel:
+    """Publish a checked wheel under a name of its own and return what stands: safe to repeat, and to be raced for.
+
+    `made_by` names the driver and the sandbox for the provenance.
+    """
+    job = planned.staged.job
+    plan = wheels.record_plan(job, planned.plan)
+    if (committed := wheels.manifest(plan.build_key)) is not None:
+        wheels.enlist(committed)
+        return committed.wheel
+    filename, build_tag = wheels.claim_name(job.target, checked.filename, checked.sha256)
+    stamped = work / filename
+    stamp(checked.path, build_tag, stamped)
+    provenance = {**made_by, "source_date_epoch": answer.facts["source_date_epoch"]}
+    manifest = _manifest(planned, plan, checked, stamped, provenance)
+    return wheels.publish(plan.build_key, manifest, stamped, checked.metadata).wheel
+
+
+def _manifest(
+    planned: PlannedBuild, plan: Plan, checked: CheckedWheel, stamped: Path, provenance: dict[str, object]
+) -> Manifest:
+    job = planned.staged.job
+    with stamped.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    wheel = BuiltWheel(
+        name=job.sdist.name,
+        version=job.sdist.version,
+        filename=stamped.name,
+        sha256=sha256,
+        size=stamped.stat().st_size,
+    )
+    return Manifest(
+        wheel=wheel,
+        unstamped_sha256=checked.sha256,
+        metadata_sha256=hashlib.sha256(checked.metadata).hexdigest(),
+        requires_python=checked.requires_python,
+        target=job.target,
+        provenance={
+            "job": job.to_json(),
+            "plan": plan.to_json(),
+            "target": planned.staged.target.to_json(),
+            **provenance,
+        },
+    )
