@@ -24,10 +24,11 @@ import pytest
 
 from wheelfarm.errors import SandboxUnavailable
 from wheelfarm_workers.sandbox import Ending, Limits, Mount, Sandbox, SandboxRun
-from wheelfarm_workers.sandbox.bubblewrap import FIRST_UID, BubblewrapSandbox
+from wheelfarm_workers.sandbox.bubblewrap import BubblewrapSandbox
 from wheelfarm_workers.sandbox.diagnosis import diagnose
 from wheelfarm_workers.sandbox.limits import open_cgroups, own_folder
 from wheelfarm_workers.sandbox.processes import child_pids
+from wheelfarm_workers.sandbox.slot_users import FIRST_UID, LAST_UID, SlotUsers
 from wheelfarm_workers.sandbox.unconfined import UnconfinedSandbox
 
 MIB = 1 << 20
@@ -504,7 +505,13 @@ tell([os.getresuid(), os.getresgid(), outcome(lambda: os.setuid(0)), outcome(lam
         execute(bubblewrap, program("time.sleep(0.5); tell(None)", token)).told()
         thread.join()
         assert seen
-        assert seen <= ({FIRST_UID, FIRST_UID + 1} if os.getuid() == 0 else {os.getuid()})
+        assert seen <= (set(range(FIRST_UID, LAST_UID + 1)) if os.getuid() == 0 else {os.getuid()})
+
+    def test_users_of_two_workers_differ(self) -> None:
+        users, others = SlotUsers(2), SlotUsers(2)
+        assert len({users[0], users[1], others[0], others[1]}) == 4
+        users.release()
+        others.release()
 
     def test_setuid_file_gives_nothing(self, bubblewrap: Sandbox) -> None:
         source = """

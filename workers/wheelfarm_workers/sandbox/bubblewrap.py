@@ -17,11 +17,9 @@ from wheelfarm_workers.sandbox.diagnosis import diagnose, read_kernel_settings
 from wheelfarm_workers.sandbox.link import SpawnerLink, cancelled_result
 from wheelfarm_workers.sandbox.protocol import Bind, Descriptor, Start, Word
 from wheelfarm_workers.sandbox.seccomp import seccomp_program
+from wheelfarm_workers.sandbox.slot_users import SlotUsers
 from wheelfarm_workers.sandbox.slots import Slots
 from wheelfarm_workers.sandbox.stage import is_reachable, is_readable
-
-FIRST_UID = 20001
-"""The user of slot 0 where the worker is root; the other slots' follow."""
 
 _SHM_BYTES = 64 << 20
 _PASSWD = b"builder:x:1000:1000::/build:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
@@ -44,6 +42,7 @@ class BubblewrapSandbox:
 
     def __init__(self, slots: int, work_dir: Path, *, use_cgroups: bool = True) -> None:
         self._slots = Slots(slots)
+        self._users = SlotUsers(slots) if os.getuid() == 0 else None
         self._work_dir = work_dir
         self._link = SpawnerLink(work_dir, use_cgroups=use_cgroups)
         self._numbers = itertools.count()
@@ -59,7 +58,7 @@ class BubblewrapSandbox:
         with self._slots.hold(cancelled) as slot:
             if slot is None:
                 return cancelled_result(self._work_dir)
-            uid = FIRST_UID + slot if os.getuid() == 0 else None
+            uid = self._users[slot] if self._users else None
             with lend(run.mounts, uid):
                 start = self._start(run, uid)
                 files = (self._seccomp, _PASSWD, _GROUP)
@@ -84,6 +83,8 @@ class BubblewrapSandbox:
     def close(self) -> None:
         """See `Sandbox.close`."""
         self._link.close()
+        if self._users:
+            self._users.release()
 
     @cached_property
     def _seccomp(self) -> bytes:

@@ -26,8 +26,8 @@ RLimits = dict[int, int]
 def resource_limits(limits: Limits, *, other_tasks: int) -> RLimits:
     """The limits of setrlimit(2) for each process of a run.
 
-    The kernel counts processes by user: `other_tasks` is how many threads the user of the run has already, 0 for a
-    user of the run's own. Those may grow meanwhile, so they get some room, which a fork bomb gets too.
+    The kernel counts processes by user: `other_tasks` is how many threads the user of the run has already, none if
+    it is the run's own. Those may grow meanwhile, so they get some room, which a fork bomb gets too.
     """
     others = other_tasks + _SPARE_TASKS if other_tasks else 0
     return {

@@ -49,7 +49,8 @@ class SpawnerLink:
 
     def connect(self) -> Hello:
         """What the spawner says of itself. Raises SandboxUnavailable if none can be started."""
-        return self._connected().hello
+        with self._lock:
+            return self._living_session().hello
 
     def run(
         self, start: Start, *, input: bytes, files: tuple[bytes, ...] = (), log: Log, cancelled: threading.Event
@@ -75,15 +76,20 @@ class SpawnerLink:
             self._is_closed = True
             self._drop()
 
-    def _connected(self) -> _Session:
-        with self._lock:
-            if self._session and self._session.process.poll() is not None:
-                self._drop()
-            if self._is_closed:
-                raise SandboxUnavailable("The sandboxes of this worker are closed, for it is ending.")
-            if self._session is None:
-                self._session = _begin(use_cgroups=self._use_cgroups)
-            return self._session
+    def _hand_over(self, descriptors: list[int]) -> None:
+        """Send a start message. If the spawner dies meanwhile, the run's channel will tell."""
+        with self._lock, suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(self._living_session().control, [b"start"], descriptors)
+
+    def _living_session(self) -> _Session:
+        """The session, a new one if the spawner has died; to be called and used under the lock."""
+        if self._session and self._session.process.poll() is not None:
+            self._drop()
+        if self._is_closed:
+            raise SandboxUnavailable("The sandboxes of this worker are closed, for it is ending.")
+        if self._session is None:
+            self._session = _begin(use_cgroups=self._use_cgroups)
+        return self._session
 
     def _drop(self) -> None:
         if self._session:
@@ -93,7 +99,6 @@ class SpawnerLink:
     def _attend(
         self, start: Start, files: tuple[bytes, ...], log: Log, result: BinaryIO, cancelled: threading.Event
     ) -> Report:
-        control = self._connected().control
         ours, theirs = open_ends()
         with ExitStack() as stack:
             stack.callback(ours.close)
@@ -101,8 +106,7 @@ class SpawnerLink:
                 handed_over.callback(theirs.close)
                 message, stdin, *others = [_memory_file(content, handed_over) for content in (encode(start), *files)]
                 descriptors = [message, theirs.channel.fileno(), stdin, theirs.log, theirs.result, *others]
-                with suppress(BrokenPipeError, ConnectionResetError):  # a dead spawner: the channel will tell
-                    socket.send_fds(control, [b"start"], descriptors)
+                self._hand_over(descriptors)
             kill_left = partial(processes.kill_marked, start.marker) if start.marker else lambda: None
             attendance = Attendance(ours, start.limits, log=log, result=result, clean_up_lost=kill_left)
             try:

@@ -140,6 +140,8 @@ class Spawner:
 
         The pipe stays open, for bwrap has more to say on it and would die of SIGPIPE.
         """
+        if running.info.closed or running.info not in self._selector.get_map():  # it was done in this turn
+            return
         self._selector.unregister(running.info)
         with suppress(OSError):  # it has ended
             if found := _INIT.search(running.info.read(_PACKET_BYTES) or b""):
@@ -166,8 +168,7 @@ class Spawner:
 
     def _kill_init(self, running: Running) -> None:
         """Kill the namespace's init, which should have died with bwrap, but sleeps for ever if that died early."""
-        if running.info in self._selector.get_map():
-            self._watch_init(running)
+        self._watch_init(running)
         for pidfd in running.watched:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
