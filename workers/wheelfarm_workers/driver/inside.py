@@ -294,12 +294,11 @@ def unpack_zip(archive, folder):
 
 def inside(folder, name, member=None):
     """The path of a member, links resolved; refused when it leaves the folder."""
-    path = os.path.join(folder, name)
-    parent = os.path.realpath(os.path.dirname(path))
-    if os.path.isabs(name) or os.path.commonpath([parent, folder]) != folder or os.path.basename(path) == "..":
-        raise Refused("%r leads out of the archive" % (member or name))
-    resolved = os.path.normpath(os.path.join(parent, os.path.basename(path)))
-    if os.path.commonpath([resolved, folder]) != folder:
+    parent, last = os.path.split(os.path.join(folder, name))
+    if last == "..":
+        parent, last = os.path.join(parent, last), ""
+    resolved = os.path.normpath(os.path.join(os.path.realpath(parent), last))
+    if os.path.isabs(name) or os.path.commonpath([resolved, folder]) != folder:
         raise Refused("%r leads out of the archive" % (member or name))
     return resolved
 
