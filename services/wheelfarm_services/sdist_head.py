@@ -19,7 +19,7 @@ from wheelfarm.errors import BadSdist
 from wheelfarm.job import Sdist
 
 _MEMBER_BYTES = {"PKG-INFO": 4 << 20, "pyproject.toml": 512 << 10}
-_HEADER_BYTES = 1 << 20
+_HEADER_BYTES = 64 << 10  # tarfile reads one in quadratic time before Python 3.11.10 and 3.12.6 (CVE-2024-6232)
 _GLOBAL_HEADERS = 100
 _LINE_DOTS = 1000
 _UNPACKED_BYTES = 8 << 30

@@ -124,6 +124,13 @@ def test_extended_header_that_claims_to_be_huge_is_refused_before_it_is_read(kin
         read(gzip.compress(info.tobuf(tarfile.GNU_FORMAT)))
 
 
+def test_extended_header_of_many_digits_is_refused_before_it_is_parsed() -> None:
+    info = tarfile.TarInfo("app-1.0/x")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 20
+    with pytest.raises(BadSdist, match="a header states 1048576 bytes"):
+        read(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + b"1" * (1 << 20)))
+
+
 def test_negative_size_in_a_header_is_refused() -> None:
     info = tarfile.TarInfo("app-1.0/x")
     info.size = -512
