@@ -58,7 +58,7 @@ def test_requests_and_its_build_requirements_are_built_from_source(home: Home, i
 def assert_records_agree(home: Home) -> None:
     """Every file that is installed is recorded with the hash it has, and is the one that the farm's wheel holds."""
     site = next((home.root / "env").glob("lib/python*/site-packages"))
-    shipped = {}
+    shipped: dict[str, str] = {}
     for wheel in home.store.glob("wheels/*/*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             shipped |= {name: record_hash(archive.read(name)) for name in archive.namelist() if "RECORD" not in name}
@@ -96,12 +96,12 @@ def test_legacy_setup_leaves_no_marker_outside_its_sandbox(home: Home, index: Pa
 def test_stock_pip_and_uv_install_from_out(home: Home, index: PassingThrough) -> None:
     done = home.run("build", "--out", home.root / "out", "idna", timeout_s=300)
     assert done.code == 0, done.err + home.farm_log()
-    links = ["--no-index", "--find-links", home.root / "out", "--target"]
+    links = ["--no-index", "--find-links", str(home.root / "out"), "--target"]
 
     pip = [sys.executable, "-m", "pip", "install", "--isolated", "--no-cache-dir"]
-    subprocess.run([*pip, *links, home.root / "pip", "idna"], check=True, capture_output=True)
+    subprocess.run([*pip, *links, str(home.root / "pip"), "idna"], check=True, capture_output=True)
     uv = [find_uv_bin(), "pip", "install", "--no-config", "--no-cache", "--python", sys.executable]
-    subprocess.run([*uv, *links, home.root / "uv", "idna"], check=True, capture_output=True)
+    subprocess.run([*uv, *links, str(home.root / "uv"), "idna"], check=True, capture_output=True)
 
     assert (home.root / "pip" / "idna" / "__init__.py").read_bytes() == (
         home.root / "uv" / "idna" / "__init__.py"

@@ -133,9 +133,9 @@ def test_wheels_in_out_are_taken_by_pip_alone(home: Home) -> None:
     home.upstream.add(Project(name="app", requires_dist=["library"]), Project(name="library"))
     done = home.run("build", "--out", home.root / "out", "app")
     assert done.code == 0, done.err
-    pip = [sys.executable, "-m", "pip", "install", "--isolated", "--no-index", "--find-links", home.root / "out"]
+    pip = [sys.executable, "-m", "pip", "install", "--isolated", "--no-index", "--find-links", str(home.root / "out")]
 
-    subprocess.run([*pip, "--target", home.root / "lib", "--no-cache-dir", "app"], check=True, capture_output=True)
+    subprocess.run([*pip, "--target", str(home.root / "lib"), "--no-cache-dir", "app"], check=True, capture_output=True)
 
     assert (home.root / "lib" / "library" / "__init__.py").exists()
 
