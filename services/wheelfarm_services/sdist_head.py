@@ -111,6 +111,8 @@ def _tar_members(file: BinaryIO, unpacked_bytes: int) -> Iterator[tuple[str, byt
         for number, member in enumerate(archive):
             if number > _MEMBERS:
                 raise OSError(f"it has more than {_MEMBERS} members")
+            if member.size < 0:  # an extended header can say so, and older interpreters believe it
+                raise OSError(f"{member.name!r} states {member.size} bytes")
             if len(archive.pax_headers) > _GLOBAL_HEADERS:
                 raise OSError(f"it has more than {_GLOBAL_HEADERS} global headers")
             # tarfile would keep every member, with all of its headers

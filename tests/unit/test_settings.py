@@ -83,7 +83,7 @@ def test_unknown_variable_is_refused_with_the_known_ones() -> None:
         ("url", "https:///path", "https://"),
         ("url", "https://", "https://"),
         ("url", "https://[::1", "https://"),
-        ("index", "pypi.org/simple", "https://"),
+        ("index", "index.example/simple", "https://"),
         ("broker", "amqp://broker", "redis://"),
         ("broker", "redis://", "redis://"),
         ("broker", "redis+socket://run/redis.sock", "redis+socket:///"),
