@@ -79,7 +79,15 @@ class _BoundedTarInfo(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        info = super().frombuf(buf, encoding, errors)
+        return cls._judged(super().frombuf(buf, encoding, errors))
+
+    @classmethod
+    def _frombuf(cls, *arguments: Any, **options: Any) -> Self:
+        """What patched and newer interpreters (Debian's 3.11.2 among them) read headers with instead."""
+        return cls._judged(super()._frombuf(*arguments, **options))  # type: ignore[misc]
+
+    @classmethod
+    def _judged(cls, info: Self) -> Self:
         extended = info.type not in tarfile.SUPPORTED_TYPES or info.type in tarfile.GNU_TYPES
         if info.size < 0 or (extended and info.size > _HEADER_BYTES):
             raise tarfile.ReadError(f"a header states {info.size} bytes")
