@@ -110,8 +110,12 @@ def test_zip_cut_off_at_any_byte_is_refused() -> None:
 def test_size_in_an_extended_header_is_not_believed(size: str) -> None:
     info, data = tar_file("app-1.0/pyproject.toml", PYPROJECT)
     info.pax_headers = {"size": size}
-    with pytest.raises(BadSdist):
-        read(tar_of((info, data), tar_file("app-1.0/later", b"x" * 4096)))
+    try:
+        head = read(tar_of((info, data), tar_file("app-1.0/later", b"x" * 4096)))
+    except BadSdist:
+        return
+    # some interpreters end the archive there; what the sandbox unpacks is compared with the sha256 of what was read
+    assert (head.pyproject, head.pyproject_sha256) == (None, "")
 
 
 @pytest.mark.parametrize(
