@@ -4,9 +4,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from wheelfarm.errors import WheelfarmError, error_from_json
+from wheelfarm.errors import RequestFailed, WheelfarmError
 from wheelfarm.farm import Farm, RequestStatus
-from wheelfarm.job import JobKind, JobStatus, Sdist
+from wheelfarm.job import JobKind, Sdist
 from wheelfarm.requirements import Requirements
 from wheelfarm.resolution import MetadataPending, Resolution, resolve
 from wheelfarm.settings import Settings
@@ -16,16 +16,6 @@ from wheelfarm.wheelhouse import Wheelhouse
 
 Watch = Callable[[RequestStatus], None]
 _ROUNDS = 100
-
-
-class RequestFailed(Exception):
-    """Jobs of a request failed; `error` is the first one's reason, `jobs` all of them."""
-
-    def __init__(self, jobs: Sequence[JobStatus]) -> None:
-        failure = jobs[0].failure
-        self.jobs = tuple(jobs)
-        self.error = error_from_json(failure.to_json()) if failure else WheelfarmError("A job failed without a reason.")
-        super().__init__(self.error.message)
 
 
 def build(

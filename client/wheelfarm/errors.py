@@ -5,8 +5,11 @@ a status. Across the API an error travels as `{"error": code, "message": …, "h
 other side, so a class's `code` and `exit_code` are part of the interface: never renumber.
 """
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from wheelfarm.job import JobStatus
 
 
 class WheelfarmError(Exception):
@@ -163,3 +166,13 @@ def error_from_json(value: Mapping[str, object]) -> WheelfarmError:
     """The error that `WheelfarmError.to_json` wrote, as an instance of its class; unknown codes give the root."""
     cls = _tree(WheelfarmError).get(str(value.get("error", "")), WheelfarmError)
     return cls(str(value.get("message", "")), hint=str(value.get("hint", "")))
+
+
+class RequestFailed(Exception):
+    """Jobs of a request failed; `error` is the first one's reason, `jobs` all of them."""
+
+    def __init__(self, jobs: "Sequence[JobStatus]") -> None:
+        failure = jobs[0].failure
+        self.jobs = tuple(jobs)
+        self.error = error_from_json(failure.to_json()) if failure else WheelfarmError("A job failed without a reason.")
+        super().__init__(self.error.message)
