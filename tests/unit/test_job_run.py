@@ -22,8 +22,9 @@ from wheelfarm.job import Failure, FailureClass, Job, JobState
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import Beat, Claim, Suspension, SuspensionOutcome
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_workers.failure import failure_class_of, failure_of
 from wheelfarm_workers.hold import Hold
-from wheelfarm_workers.job_run import JobRunner, failure_class_of, failure_of
+from wheelfarm_workers.job_run import JobRunner
 
 JOB = make_job()
 TOOL = make_job(make_sdist("tool", data=b"tool"))

@@ -6,49 +6,21 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
-from wheelfarm.errors import (
-    BadWheel,
-    BuildCycle,
-    BuildFailed,
-    BuildLimitExceeded,
-    BuildTimeout,
-    FarmUnavailable,
-    JobCancelled,
-    SandboxUnavailable,
-    UpstreamError,
-    WheelfarmError,
-)
+from wheelfarm.errors import BuildCycle, FarmUnavailable, JobCancelled, WheelfarmError
 from wheelfarm.job import Failure, FailureClass, Job
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, Submission, SuspensionOutcome
 from wheelfarm_services.store import Store
+from wheelfarm_workers.failure import REMEMBERED_S, JobFailed, failure_of
 from wheelfarm_workers.hold import Hold, Suspended
 
 logger = logging.getLogger(__name__)
 
 _LOG_TAIL_BYTES = 4000
-_REMEMBERED_S = {
-    FailureClass.INFRASTRUCTURE: 0.0,
-    FailureClass.WORKER_LOST: 0.0,
-    FailureClass.LIMIT: 600.0,
-    FailureClass.DEPENDENCY: 600.0,
-    FailureClass.BUILD: 3600.0,
-    FailureClass.INPUT: 3600.0,
-    FailureClass.CANCELLED: 0.0,
-}
-"""How long a failure answers for the next request of the same job, by its class."""
 
 
 class JobPipeline(Protocol):
     def run(self, job: Job, hold: Hold) -> dict[str, Any]: ...
-
-
-class DependencyFailed(Exception):
-    """A job that this one needs has failed, for that reason."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class JobRunner:
@@ -94,7 +66,7 @@ class JobRunner:
         if hold.lost:
             logger.warning("job lost to another worker", extra=facts)
             return
-        if not isinstance(error, WheelfarmError | DependencyFailed):
+        if not isinstance(error, WheelfarmError | JobFailed):
             logger.exception("job ended by a fault of the farm", extra=facts)
         failure = failure_of(error, hold.log_tail())
         try:
@@ -102,46 +74,13 @@ class JobRunner:
         except WheelfarmError:
             logger.warning("build log not kept", extra=facts)
         retry = failure.failure_class is FailureClass.INFRASTRUCTURE
-        remember_s = _REMEMBERED_S[failure.failure_class]
+        remember_s = REMEMBERED_S[failure.failure_class]
         self._ledger.fail(claim, json.dumps(failure.to_json()), retry=retry, remember_s=remember_s)
         logger.info("job failed", extra={**facts, "reason": failure.message})
 
     def _keep_log(self, claim: Claim, hold: "ClaimedHold") -> None:
         if data := hold.whole_log():
             self._store.put(layout.build_log(claim.job_id, claim.attempt), data)
-
-
-def failure_of(error: Exception, log_tail: str) -> Failure:
-    """What the ledger keeps of an error. What is no error of ours is a fault of the farm, and tried again."""
-    if isinstance(error, DependencyFailed):
-        return error.failure
-    if not isinstance(error, WheelfarmError):
-        message = f"The farm failed: {type(error).__name__}: {error}."
-        return Failure(failure_class=FailureClass.INFRASTRUCTURE, error=FarmUnavailable.code, message=message[:4000])
-    return Failure(
-        failure_class=failure_class_of(error),
-        error=error.code,
-        message=error.message[:8000],
-        hint=error.hint[:8000],
-        log_tail=log_tail if isinstance(error, BuildFailed | BuildTimeout | BuildLimitExceeded | BadWheel) else "",
-    )
-
-
-def failure_class_of(error: WheelfarmError) -> FailureClass:
-    """The class of an error, which decides what is retried and for how long the answer stands."""
-    match error:
-        case FarmUnavailable() | UpstreamError() | SandboxUnavailable():
-            return FailureClass.INFRASTRUCTURE
-        case BuildTimeout() | BuildLimitExceeded():
-            return FailureClass.LIMIT
-        case BuildFailed() | BadWheel():
-            return FailureClass.BUILD
-        case BuildCycle():
-            return FailureClass.DEPENDENCY
-        case JobCancelled():
-            return FailureClass.CANCELLED
-        case _:
-            return FailureClass.INPUT
 
 
 class ClaimedHold:
@@ -226,7 +165,7 @@ def _named(record: JobRecord | None, job_id: str) -> str:
     return str(Job.from_json(json.loads(record.spec)).sdist) if record else f"job {job_id[:12]}"
 
 
-def _dependency_failed(ledger: Ledger, members: Sequence[str]) -> DependencyFailed:
+def _dependency_failed(ledger: Ledger, members: Sequence[str]) -> JobFailed:
     record = ledger.job(members[0]) if members else None
     root = ledger.job(record.cause) if record and record.cause else record
     if root is None or not root.failure:
@@ -235,7 +174,7 @@ def _dependency_failed(ledger: Ledger, members: Sequence[str]) -> DependencyFail
             error=FarmUnavailable.code,
             message="A build requirement failed.",
         )
-        return DependencyFailed(reason)
+        return JobFailed(reason)
     told = Failure.from_json(json.loads(root.failure)).to_json()
     cause = told["cause"] or root.id
-    return DependencyFailed(Failure.from_json({**told, "failure_class": FailureClass.DEPENDENCY, "cause": cause}))
+    return JobFailed(Failure.from_json({**told, "failure_class": FailureClass.DEPENDENCY, "cause": cause}))
