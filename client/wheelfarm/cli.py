@@ -6,7 +6,7 @@ import click
 
 from wheelfarm import __version__
 
-_VERBS = ("install", "build", "logs")
+_VERBS = ("install", "build", "logs", "why")
 
 
 class _Verbs(click.Group):

@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 from wheelfarm.errors import FarmUnavailable, HashMismatch, ProtocolError, WheelfarmError, error_from_json
+from wheelfarm.explanation import Explanation
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account
 from wheelfarm.target import Target
@@ -128,6 +129,10 @@ class Farm:
     def mirror(self, sdists: Sequence[Sdist]) -> None:
         """Have the source index bring sdists into the store."""
         self._call("POST", "/sdists", json=[asdict(sdist) for sdist in sdists])
+
+    def explain(self, target: Target, **wanted: str) -> Explanation:
+        """Where a wheel comes from: that of a `filename` (and `sha256`), or the newest satisfying a `requirement`."""
+        return Explanation.from_json(self._call("GET", f"/explanations/{target.name}", params=wanted).json())
 
     def download(self, wheel: BuiltWheel, path: Path) -> None:
         """Fetch a wheel to `path`, whole or not at all. Raises HashMismatch when the bytes are not the promised."""

@@ -60,6 +60,16 @@ def find_environment(
     )
 
 
+def environment_to_build_for(environment: Mapping[str, str], python: str | None) -> Environment:
+    """The environment that `install` would take, or else the interpreter on PATH, where nothing is to be installed."""
+    try:
+        return find_environment(environment, python=python, venv=None, directory=None)
+    except NoEnvironment:
+        if python is not None:
+            raise
+        return Environment(python=_interpreter("python3"))
+
+
 def install(
     remembered: Remembered, wheelhouse: Wheelhouse, environment: Environment, *, cache_dir: Path
 ) -> tuple[BuiltWheel, ...]:

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,15 @@ class Remembered:
     wheels: tuple[BuiltWheel, ...]
     lock: Path
     age_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PastResolution:
+    """What was asked for once, when it was resolved (seconds since the epoch), and to which wheels."""
+
+    asked: tuple[str, ...]
+    resolved_at: float
+    wheels: tuple[BuiltWheel, ...]
 
 
 class Wheelhouse:
@@ -61,12 +71,28 @@ class Wheelhouse:
         """Remember that these requirements resolved to these wheels, all of which are here."""
         folder = self._lock_folder(requirements, target)
         folder.mkdir(parents=True, exist_ok=True)
+        asked = json.dumps({"lines": requirements.lines, "target": target.name})
         listed = json.dumps([wheel.to_json() for wheel in wheels])
-        for name, text in (("wheels.json", listed), ("pylock.toml", self._lock(wheels))):
+        for name, text in (("asked.json", asked), ("wheels.json", listed), ("pylock.toml", self._lock(wheels))):
             partial = folder / f".{name}.{os.getpid()}.new"
             partial.write_text(text)
             partial.replace(folder / name)
         return Remembered(wheels=tuple(wheels), lock=folder / "pylock.toml", age_s=0.0)
+
+    def past_resolutions(self, target: str) -> list[PastResolution]:
+        """Everything that was ever resolved for a target of that name and is not removed, newest first."""
+        found = []
+        for path in self.root.glob("locks/*/asked.json"):
+            with suppress(OSError, ValueError, TypeError, LookupError, ProtocolError):
+                asked = json.loads(path.read_text())
+                listed = path.with_name("wheels.json")
+                resolution = PastResolution(
+                    asked=tuple(map(str, asked["lines"])),
+                    resolved_at=listed.stat().st_mtime,
+                    wheels=tuple(map(BuiltWheel.from_json, json.loads(listed.read_text()))),
+                )
+                found += [resolution] if asked["target"] == target else []
+        return sorted(found, key=lambda resolution: -resolution.resolved_at)
 
     def _lock_folder(self, requirements: Requirements, target: Target) -> Path:
         asked = [sorted(requirements.lines), sorted(requirements.constraints)]

@@ -21,6 +21,7 @@ from wheelfarm.job import Job, JobKind, JobState, Sdist
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.explanations import explanation_routes
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.requests import Request, Requests
 from wheelfarm_services.source_index import SourceIndex, render_project_page
@@ -63,6 +64,7 @@ def create_app(services: Services) -> ASGIApp:
         Route("/jobs/{prefix}/log", endpoints.log),
         Route("/wheels/{sha256}/{filename}", endpoints.wheel),
         Route("/flat/{target}/", endpoints.flat_page),
+        *explanation_routes(services.store),
     ]
     app = Starlette(routes=routes, exception_handlers={WheelfarmError: _answer_error, Exception: _answer_error})
     return _Authenticated(app, services.token)

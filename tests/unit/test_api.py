@@ -44,6 +44,7 @@ PATHS = [
     ("GET", "/jobs/x/log"),
     ("GET", "/wheels/x/app.whl"),
     ("GET", "/flat/x/"),
+    ("GET", "/explanations/x"),
     ("GET", "/"),
     ("GET", "/nothing/here"),
     ("GET", "/healthz/"),

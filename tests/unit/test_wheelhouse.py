@@ -121,4 +121,22 @@ def test_lock_names_each_wheel_by_path_hash_and_size(house: Wheelhouse, wheel: B
 
 def test_writing_leaves_no_partial_files(house: Wheelhouse, wheel: BuiltWheel) -> None:
     lock = house.remember(ASKED, TARGET, [wheel]).lock
-    assert {path.name for path in lock.parent.iterdir()} == {"pylock.toml", "wheels.json"}
+    assert {path.name for path in lock.parent.iterdir()} == {"asked.json", "pylock.toml", "wheels.json"}
+
+
+def test_past_resolutions_of_a_target_are_told_newest_first_however_old(house: Wheelhouse, wheel: BuiltWheel) -> None:
+    old = house.remember(replace(ASKED, lines=("app",)), TARGET, [wheel]).lock
+    os.utime(old.with_name("wheels.json"), (1_700_000_000,) * 2)
+    house.remember(ASKED, TARGET, [])
+    house.remember(ASKED, make_target("host-other"), [])
+
+    newest, oldest = house.past_resolutions(TARGET.name)
+
+    assert (newest.asked, newest.wheels) == (("app", "b>1"), ())
+    assert (oldest.asked, oldest.wheels, oldest.resolved_at) == (("app",), (wheel,), 1_700_000_000)
+
+
+@pytest.mark.parametrize("damage", ["", "null", "[]", '{"lines": 3, "target": "x"}', '{"lines": ["app"]}'])
+def test_past_resolution_that_cannot_be_read_is_passed_over(house: Wheelhouse, wheel: BuiltWheel, damage: str) -> None:
+    house.remember(ASKED, TARGET, [wheel]).lock.with_name("asked.json").write_text(damage)
+    assert house.past_resolutions(TARGET.name) == []

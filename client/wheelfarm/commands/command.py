@@ -110,15 +110,15 @@ def _report(command: Command, error: WheelfarmError, jobs: Sequence["JobStatus"]
     for job in jobs[:1]:
         if job.failure and job.failure.log_tail:
             tail = job.failure.log_tail.splitlines()[-_TAIL_LINES:]
-            command.reporter.insist("\n".join(f"  | {_printable(line)}" for line in tail))
+            command.reporter.insist("\n".join(f"  | {printable(line)}" for line in tail))
             command.reporter.insist(f"the whole log: wheelfarm logs {(job.failure.cause or job.id)[:12]}")
-    command.reporter.insist(f"error: {_printable(error.message)}")
+    command.reporter.insist(f"error: {printable(error.message)}")
     if error.hint:
-        command.reporter.insist(f"hint: {_printable(error.hint)}")
+        command.reporter.insist(f"hint: {printable(error.hint)}")
     if command.as_json:
         click.echo(json.dumps({**error.to_json(), "jobs": [job.id for job in jobs]}, indent=2))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text of a build as a terminal may show it: without control characters."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,0 +1,92 @@
+"""`wheelfarm why`: what a wheel was built from and with, and which requirement brought it."""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from wheelfarm.commands.command import Command, printable, reporting, shared_options
+from wheelfarm.digest import sha256_of_file
+from wheelfarm.errors import InputError
+from wheelfarm.explanation import Explanation, ResolvedSet, bringings
+from wheelfarm.explanation_text import explanation_lines
+from wheelfarm.installation import environment_to_build_for
+from wheelfarm.requirement_path import marker_environment, requires_dist_of
+from wheelfarm.wheelhouse import PastResolution
+
+_METADATA_BYTES = 4 << 20
+
+
+@click.command("why")
+@click.argument("wanted", metavar="WHEEL|PACKAGE[==VERSION]")
+@click.option("-p", "--python", help="The environment or interpreter whose wheels are meant: path, name or version.")
+@shared_options
+def why_command(wanted: str, python: str | None, **shared: Any) -> None:
+    """Tell what a wheel of the farm was built from and with, and which requirement brought it.
+
+    A WHEEL is found by its file name and, where the file is here, its bytes, wherever it was copied to; of a PACKAGE
+    the newest wheel is told that the farm has built for the interpreter.
+    """
+    with reporting(**shared) as command:
+        target = command.target(environment_to_build_for(os.environ, python))
+        with command.farm() as farm:
+            explanation = farm.explain(target, **_wanted(wanted))
+        ways = list(bringings(explanation, _resolved_sets(command, explanation), _markers(explanation)))
+        value = {**explanation.to_json(), "brought_by": [asdict(way) for way in ways]}
+        command.answer(value, [printable(line) for line in explanation_lines(explanation, ways)])
+
+
+def _wanted(text: str) -> dict[str, str]:
+    """What to ask the farm for. Raises InputError for a file name that no wheel can have."""
+    path = Path(text)
+    if not path.name.endswith(".whl"):
+        return {"requirement": text}
+    try:
+        parse_wheel_filename(path.name)
+    except InvalidWheelFilename as error:
+        raise InputError(f"{text!r} is not the name of a wheel: {error}.") from error
+    if path.is_file():
+        return {"filename": path.name, "sha256": sha256_of_file(path)}
+    if "/" in text:
+        raise InputError(f"There is no file {text}.", hint="A wheel that is not here is named by its file name alone.")
+    return {"filename": path.name}
+
+
+def _markers(explanation: Explanation) -> Mapping[str, str]:
+    return marker_environment(explanation.origin.target)
+
+
+def _resolved_sets(command: Command, explanation: Explanation) -> list[ResolvedSet]:
+    past = command.wheelhouse.past_resolutions(explanation.origin.target.name)
+    concerned = {explanation.wheel.filename, *(use.filename for uses in explanation.used_by.values() for use in uses)}
+    return [
+        _resolved_set(command, resolution)
+        for resolution in past
+        if concerned.intersection(wheel.filename for wheel in resolution.wheels)
+    ]
+
+
+def _resolved_set(command: Command, resolution: PastResolution) -> ResolvedSet:
+    wheels = {wheel.name: wheel for wheel in resolution.wheels}
+    return ResolvedSet(
+        asked=resolution.asked,
+        resolved_at=resolution.resolved_at,
+        wheels=wheels,
+        requires_dist={name: _requires_dist(command.wheelhouse.wheel(wheel)) for name, wheel in wheels.items()},
+    )
+
+
+def _requires_dist(path: Path) -> tuple[str, ...]:
+    """The Requires-Dist of a wheel of the wheelhouse; none where it is gone from there."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+            with archive.open(min(names, key=len)) as member:
+                return requires_dist_of(member.read(_METADATA_BYTES))
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return ()

@@ -1,0 +1,132 @@
+"""Explanations as people read them: lines of text, with what a wheel was built with as a tree."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from packaging.utils import parse_wheel_filename
+
+from wheelfarm.explanation import Bringing, Explanation, Origin
+from wheelfarm.requirement_path import Step
+from wheelfarm.target import Target
+
+_SHOWN = 12
+"""How many of a long list are shown; the document of --json has all."""
+
+
+def explanation_lines(explanation: Explanation, ways: Sequence[Bringing]) -> Iterator[str]:
+    """One wheel explained, with the ways that led to it."""
+    origin = explanation.origin
+    yield f"{origin.wheel.name} {origin.wheel.version}  {origin.wheel.filename}"
+    yield from (f"  {name:<12}{text}" for name, text in _facts(origin) if text)
+    if explanation.others:
+        others = sorted({wheel.filename for wheel in explanation.others})
+        yield f"  {'also built':<12}{_some(others)}"
+    yield "brought by"
+    yield from (f"  {line}" for way in ways[:_SHOWN] for line in _way_told(way))
+    if not ways:
+        yield "  nothing that is remembered here asked for it"
+    yield "built with"
+    yield from tree_lines(explanation)
+    if users := explanation.used_by.get(explanation.wheel.filename, ()):
+        yield f"used to build {len(users)} {'wheel' if len(users) == 1 else 'wheels'}"
+        yield from (f"  {_project(use.filename)}{_because(use.way)}" for use in users[:_SHOWN])
+        if len(users) > _SHOWN:
+            yield f"  and {len(users) - _SHOWN} more, which --json has"
+
+
+def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
+    yield "sha256", origin.wheel.sha256
+    yield "built from", origin.sdist.filename
+    yield "", f"sha256 {origin.sdist.sha256}"
+    yield "", f"listed at {origin.url}" + (f", uploaded {origin.upload_time}" if origin.upload_time else "")
+    yield "built", _built(origin)
+    yield "target", _target(origin.target)
+    yield "sandbox", origin.sandbox
+    yield "driver", origin.driver
+    if origin.build_system:
+        system = origin.build_system
+        yield "backend", system.backend + ", which is in the sdist" * bool(system.backend_path)
+        yield "requires", ", ".join(system.requires) or "nothing"
+        yield "asked for", ", ".join(system.asked)
+    yield "constraints", ", ".join(origin.constraints)
+    yield "fallback", origin.fallback
+    yield "recipe", _recipe(origin.recipe)
+    yield "log", f"wheelfarm logs {origin.job[:12]}"
+
+
+def _built(origin: Origin) -> str:
+    if origin.built_at is None:
+        return "at a time that was not recorded"
+    when = datetime.fromtimestamp(origin.built_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return when if origin.duration_s is None else f"{when}, in {origin.duration_s:.1f} s"
+
+
+def _target(target: Target) -> str:
+    return f"{target.name} (CPython {target.python_version}, {target.platform})"
+
+
+def _recipe(recipe: Any) -> str:
+    if not recipe:
+        return ""
+    settings = recipe if isinstance(recipe, Mapping) else {"recipe": recipe}
+    return ", ".join(f"{name} = {value}" for name, value in settings.items() if value)
+
+
+def _way_told(way: Bringing) -> Iterator[str]:
+    when = datetime.fromtimestamp(way.resolved_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    asked, *steps = way.runtime
+    yield f"{asked.requirement}  asked for on {when}"
+    indent = "  "
+    for step in steps:
+        yield f"{indent}-> {step.requirement}, needed by {step.of}"
+        indent += "  "
+    for filename, build in way.builds:
+        text = build[0].requirement if build else "a build requirement"
+        yield f"{indent}-> {text}, to build {_project(filename)}"
+        indent += "  "
+        for step in build[1:]:
+            yield f"{indent}-> {step.requirement}, needed by {step.of}"
+            indent += "  "
+
+
+def tree_lines(explanation: Explanation) -> Iterator[str]:
+    """What a wheel was built with, as a tree down to self-hosted backends; a subtree is drawn once, then marked (*)."""
+    drawn = {explanation.wheel.filename}
+
+    def lines(filename: str, indent: str) -> Iterator[str]:
+        uses = explanation.origins[filename].built_with
+        for number, use in enumerate(uses, 1):
+            last = number == len(uses)
+            known = explanation.origins.get(use.filename)
+            deeper = bool(known and known.built_with)
+            mark = " (*)" if deeper and use.filename in drawn else "" if deeper else _end(known)
+            yield f"{indent}{'└── ' if last else '├── '}{_project(use.filename)}{_because(use.way)}{mark}"
+            if deeper and not mark:
+                drawn.add(use.filename)
+                yield from lines(use.filename, indent + ("    " if last else "│   "))
+
+    found = list(lines(explanation.wheel.filename, "  "))
+    yield from found or ["  nothing: its backend is in the sdist"]
+    if any(line.endswith(" (*)") for line in found):
+        yield "  (*) built with what is drawn above"
+
+
+def _end(origin: Origin | None) -> str:
+    return " [builds itself]" if origin else " [no longer on the index]"
+
+
+def _because(way: Sequence[Step]) -> str:
+    if not way:
+        return ""
+    return f"  for {way[-1].requirement}" + (f", needed by {way[-1].of}" if way[-1].of else "")
+
+
+def _project(filename: str) -> str:
+    name, version, _, _ = parse_wheel_filename(filename)
+    return f"{name} {version}"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
