@@ -170,6 +170,22 @@ def test_failed_build_is_remembered_with_the_end_of_its_log(worker: Worker) -> N
     assert worker.log == b"the log\n"
 
 
+def test_failed_build_without_a_hint_gets_the_one_of_its_log(worker: Worker) -> None:
+    def work(job: Job, hold: Hold) -> dict[str, Any]:
+        hold.log(b"x.c:1:10: fatal error: ffi.h: No such file or directory\n" + b"noise\n" * 1500)
+        raise BuildFailed("The build of app==1.0 failed: exited with 1")
+
+    worker.run(work)
+    failure = Failure.from_json(json.loads(worker.ledger.failed[0][1]))
+    assert "ffi.h" not in failure.log_tail
+    assert "apt-get install libffi-dev" in failure.hint
+
+
+def test_reason_of_a_failed_build_hints_too(worker: Worker) -> None:
+    failure, _, _ = worker.fail(BuildFailed("The build of app==1.0 failed: No module named 'numpy'"))
+    assert 'extra-build-requirements = ["numpy"]' in failure.hint
+
+
 def test_job_without_a_solution_fails_without_a_log_tail(worker: Worker) -> None:
     failure, retry, remember_s = worker.fail(NoSolution("none"))
     assert (failure.failure_class, failure.log_tail) == (FailureClass.INPUT, "")
@@ -191,9 +207,9 @@ def test_cancelled_job_is_not_remembered_as_failed(worker: Worker) -> None:
 
 def test_log_tail_is_bounded_and_may_begin_within_a_character() -> None:
     long = "é" * 10_000
-    assert len(failure_of(BuildFailed(long), long).message) == 8000
-    assert failure_of(ValueError("x" * 10_000), "").message[:30] == "The farm failed: ValueError: x"
-    assert len(failure_of(ValueError("x" * 10_000), "").message) == 4000
+    assert len(failure_of(BuildFailed(long), b"", "app").message) == 8000
+    assert failure_of(ValueError("x" * 10_000), b"", "app").message[:30] == "The farm failed: ValueError: x"
+    assert len(failure_of(ValueError("x" * 10_000), b"", "app").message) == 4000
 
 
 def test_log_tail_is_the_last_of_the_log(worker: Worker) -> None:

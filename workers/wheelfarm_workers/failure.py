@@ -13,6 +13,10 @@ from wheelfarm.errors import (
     WheelfarmError,
 )
 from wheelfarm.job import Failure, FailureClass
+from wheelfarm_workers.log_diagnosis import diagnose_log
+
+_LOG_TAIL_BYTES = 4000
+_READ_LOG_BYTES = 1 << 18
 
 REMEMBERED_S = {
     FailureClass.INFRASTRUCTURE: 0.0,
@@ -34,20 +38,30 @@ class JobFailed(Exception):
         self.failure = failure
 
 
-def failure_of(error: Exception, log_tail: str) -> Failure:
-    """What the ledger keeps of an error. What is no error of ours is a fault of the farm, and tried again."""
+def failure_of(error: Exception, log: bytes, project: str) -> Failure:
+    """What the ledger keeps of an error, with the end of its log and what that tells of the reason. What is no error of
+    ours is a fault of the farm, and tried again."""
     if isinstance(error, JobFailed):
         return error.failure
     if not isinstance(error, WheelfarmError):
         message = f"The farm failed: {type(error).__name__}: {error}."
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, error=FarmUnavailable.code, message=message[:4000])
+    told = isinstance(error, BuildFailed | BuildTimeout | BuildLimitExceeded | BadWheel)
     return Failure(
         failure_class=failure_class_of(error),
         error=error.code,
         message=error.message[:8000],
-        hint=error.hint[:8000],
-        log_tail=log_tail if isinstance(error, BuildFailed | BuildTimeout | BuildLimitExceeded | BadWheel) else "",
+        hint=(error.hint or _hint(error, log, project))[:8000],
+        log_tail=log[-_LOG_TAIL_BYTES:].decode(errors="replace") if told else "",
     )
+
+
+def _hint(error: WheelfarmError, log: bytes, project: str) -> str:
+    """What the log of a failed build, with its reason as the last line, hints at."""
+    if not isinstance(error, BuildFailed):
+        return ""
+    finding = diagnose_log(f"{log[-_READ_LOG_BYTES:].decode(errors='replace')}\n{error.message}", project)
+    return finding.hint if finding else ""
 
 
 def failure_class_of(error: WheelfarmError) -> FailureClass:

@@ -16,8 +16,6 @@ from wheelfarm_workers.hold import Hold, Suspended
 
 logger = logging.getLogger(__name__)
 
-_LOG_TAIL_BYTES = 4000
-
 
 class JobPipeline(Protocol):
     def run(self, job: Job, hold: Hold) -> dict[str, Any]: ...
@@ -68,7 +66,7 @@ class JobRunner:
             return
         if not isinstance(error, WheelfarmError | JobFailed):
             logger.exception("job ended by a fault of the farm", extra=facts)
-        failure = failure_of(error, hold.log_tail())
+        failure = failure_of(error, hold.whole_log(), facts.get("sdist", "").partition("==")[0])
         try:
             self._keep_log(claim, hold)
         except WheelfarmError:
@@ -114,9 +112,6 @@ class ClaimedHold:
 
     def whole_log(self) -> bytes:
         return bytes(self._log)
-
-    def log_tail(self) -> str:
-        return self._log[-_LOG_TAIL_BYTES:].decode(errors="replace")
 
     def require(self, jobs: Sequence[Job]) -> None:
         """See `wheelfarm_workers.hold.Hold.require`. Raises BuildCycle, naming the members, where one closes."""

@@ -1,0 +1,72 @@
+"""What a failed build lacked: a finding, its kind and its hint."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from wheelfarm_workers.debian_packages import Sort, debian_package
+
+
+class FindingKind(StrEnum):
+    """What becomes of the failure. MISSING: the target lacks something, and building again is of no use until it has
+    it. LIMIT: the machine or the limits were too small. BUILD: the sdist can't be built as it is."""
+
+    MISSING = "missing"
+    LIMIT = "limit"
+    BUILD = "build"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What the build failed for, as a sentence, and what to do about it."""
+
+    kind: FindingKind
+    what: str
+    remedy: str
+
+    @property
+    def hint(self) -> str:
+        return f"{self.what} {self.remedy}"
+
+
+_LABELS: dict[Sort, str] = {
+    "headers": "header",
+    "libraries": "library",
+    "tools": "program",
+    "pkg-config": "pkg-config package",
+    "cmake": "CMake package",
+}
+_FILES: dict[Sort, str] = {
+    "headers": "/{}",
+    "libraries": "/lib{}.so",
+    "tools": "bin/{}",
+    "pkg-config": "/{}.pc",
+    "cmake": "{}Config.cmake",
+}
+
+
+def not_here(sort: Sort, name: str) -> Finding:
+    """The target lacks a header, a library, a program, or a package of pkg-config or CMake."""
+    package = debian_package(sort, name)
+    command = f"apt-get install {package}" if package else f"apt-file search {_FILES[sort].format(name)}"
+    return Finding(
+        kind=FindingKind.MISSING, what=f"The {_LABELS[sort]} {name} is not there.", remedy=f"On Debian: {command}"
+    )
+
+
+def undeclared(requirement: str, project: str) -> Finding:
+    """The build needs a project that the sdist does not declare."""
+    what = f"The build needs {requirement}, which the sdist does not declare."
+    return for_recipe(what, f'extra-build-requirements = ["{requirement}"]', project)
+
+
+def for_recipe(what: str, entry: str, project: str) -> Finding:
+    """A recipe with that entry lets the project be built."""
+    remedy = f"A recipe mends it, {project}.toml in the folder WHEELFARM_RECIPES: {entry}"
+    return Finding(kind=FindingKind.BUILD, what=what, remedy=remedy)
+
+
+def for_older_python(python: str) -> Finding:
+    """The sdist is older than the interpreter."""
+    what = f"The sdist knows no Python later than {python}."
+    remedy = f"Ask for a newer version of it, or build for an older interpreter: --python {python}"
+    return Finding(kind=FindingKind.BUILD, what=what, remedy=remedy)
