@@ -134,6 +134,14 @@ class Farm:
         """Where a wheel comes from: that of a `filename` (and `sha256`), or the newest satisfying a `requirement`."""
         return Explanation.from_json(self._call("GET", f"/explanations/{target.name}", params=wanted).json())
 
+    def recipes(self) -> dict[str, str]:
+        """The projects that the farm has recipes for, and where each came from."""
+        return dict(self._call("GET", "/recipes").json())
+
+    def recipe(self, project: str) -> dict[str, Any]:
+        """A project's recipe file: its `origin`, `source` and `patches`."""
+        return dict(self._call("GET", f"/recipes/{project}").json())
+
     def download(self, wheel: BuiltWheel, path: Path) -> None:
         """Fetch a wheel to `path`, whole or not at all. Raises HashMismatch when the bytes are not the promised."""
         partial = path.with_name(f".{path.name}.{wheel.sha256[:12]}.part")

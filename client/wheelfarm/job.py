@@ -47,6 +47,8 @@ class FailureClass(StrEnum):
     WORKER_LOST = "worker_lost"
     LIMIT = "limit"
     DEPENDENCY = "dependency"
+    MISSING = "missing"
+    """A header, library or tool that the target lacks."""
     BUILD = "build"
     INPUT = "input"
     CANCELLED = "cancelled"

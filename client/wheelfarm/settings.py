@@ -36,6 +36,10 @@ class Settings:
     build_timeout_s: float = 3600.0
     build_memory_mib: int = 8192
     build_disk_mib: int = 4096
+    build_cores: int = 0
+    """How many cores one build may use at once; 0: as many as the worker has, and memory of 1 GiB each allows."""
+    recipes: Path = Path()
+    """The operator's own recipe files; one of a project that the farm has a recipe for replaces it."""
     worker: str = ""
     """The worker's name. One that is given again says that its former bearer is dead: its jobs are taken back."""
 
@@ -140,4 +144,6 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "build_timeout_s": _number(float, 1, 7 * 86400),
     "build_memory_mib": _number(int, 64, 1 << 20),
     "build_disk_mib": _number(int, 64, 1 << 20),
+    "build_cores": _number(int, 0, 1024),
+    "recipes": _path,
 }

@@ -14,6 +14,7 @@ from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.logs import log_to_stderr
+from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.reconciler import Reconciler
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
@@ -58,13 +59,16 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     wake = Wakeups(celery_app(settings.broker))
     ledger = Ledger(settings.broker, wake=wake, patience_s=5.0)
     sources = SourceIndex(store, Upstream(settings.index or default_index_url(os.environ)))
-    requests = Requests(store, ledger, sources, WheelIndex(store))
+    recipes = RecipeBook(store)
+    recipes.publish(settings.recipes if settings.recipes.name else None)
+    requests = Requests(store, ledger, sources, WheelIndex(store), recipes)
     services = Services(
         store=store,
         ledger=ledger,
         sources=sources,
         requests=requests,
         accounts=Accounts(redis),
+        recipes=recipes,
         token=settings.token,
     )
     reconciler = Reconciler(ledger, redis, requests, wake, every_s=_RECONCILED_EVERY_S)

@@ -17,12 +17,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
-from wheelfarm.job import Job, JobKind, JobState, Sdist
+from wheelfarm.job import JobKind, JobState, Sdist
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.explanations import explanation_routes
 from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Request, Requests
 from wheelfarm_services.source_index import SourceIndex, render_project_page
 from wheelfarm_services.store import Store
@@ -43,6 +44,7 @@ class Services:
     sources: SourceIndex
     requests: Requests
     accounts: Accounts
+    recipes: RecipeBook
     token: str
 
 
@@ -65,6 +67,8 @@ def create_app(services: Services) -> ASGIApp:
         Route("/wheels/{sha256}/{filename}", endpoints.wheel),
         Route("/flat/{target}/", endpoints.flat_page),
         *explanation_routes(services.store),
+        Route("/recipes", endpoints.recipes),
+        Route("/recipes/{project}", endpoints.recipe),
     ]
     app = Starlette(routes=routes, exception_handlers={WheelfarmError: _answer_error, Exception: _answer_error})
     return _Authenticated(app, services.token)
@@ -114,12 +118,12 @@ class _Endpoints:
         try:
             metadata = self._services.sources.metadata(sdist, revision)
             if metadata is None:
+                self._services.accounts.pending(resolution, sdist)
                 self._require_not_failed(sdist, path["target"], revision)
         except WheelfarmError as error:
             self._services.accounts.error(resolution, error)
             raise
         if metadata is None:
-            self._services.accounts.pending(resolution, sdist)
             return PlainTextResponse("its metadata is not computed yet\n", 425)
         return Response(metadata, media_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE})
 
@@ -169,6 +173,16 @@ class _Endpoints:
             raise NotFound(f"Nothing has been built for a target {http.path_params['target']!r}.")
         return Response(page, media_type="text/html", headers={"Cache-Control": "no-cache"})
 
+    def recipes(self, _: HttpRequest) -> Response:
+        entries = self._services.recipes.entries()
+        return JSONResponse({name: entry.origin for name, entry in sorted(entries.items())})
+
+    def recipe(self, http: HttpRequest) -> Response:
+        found = self._services.recipes.described(http.path_params["project"])
+        if found is None:
+            raise NotFound(f"The farm has no recipe for {http.path_params['project']!r}.")
+        return JSONResponse(found)
+
     def _mirror(self, value: object) -> Response:
         if not isinstance(value, list):
             raise InputError("A list of sdists is expected.")
@@ -189,8 +203,7 @@ class _Endpoints:
 
     def _require_not_failed(self, sdist: Sdist, target: str, revision: str) -> None:
         """Raise the reason where the metadata job of an sdist has failed and is remembered."""
-        queue = self._services.requests.target(target, revision).queue
-        job = Job(kind=JobKind.METADATA, sdist=sdist, target=target, target_revision=revision, queue=queue)
+        job = self._services.requests.job_for(JobKind.METADATA, sdist, self._services.requests.target(target, revision))
         record = self._services.ledger.job(job.id)
         if record is not None and record.state is JobState.FAILED:
             failure = self._services.requests.failure(record)

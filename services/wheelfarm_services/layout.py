@@ -33,6 +33,31 @@ def plan(request_key: str) -> str:
     return f"plans/{request_key}.json"
 
 
+def fallback(request_key: str) -> str:
+    """Why a request key is built otherwise than first planned: the constraint on top, and the reason."""
+    return f"plans/{request_key}.fallback.json"
+
+
+def failure(request_key: str) -> str:
+    """The last failed build of a request key, for as long as its answer stands."""
+    return f"failures/{request_key}.json"
+
+
+def recipe_book() -> str:
+    """Every recipe file of the farm, as its services published them."""
+    return "recipes/book.json"
+
+
+def recipe(digest: str) -> str:
+    """One recipe, as it applies to a version of a project."""
+    return f"recipes/{digest}.json"
+
+
+def patch(sha256: str) -> str:
+    """A patch that a recipe names."""
+    return f"patches/{sha256}"
+
+
 def manifest(build_key: str) -> str:
     """The commit of one build: which wheel came out, and of what."""
     return f"manifests/{build_key}.json"

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from wheelfarm.errors import InputError, NotFound
@@ -13,6 +13,7 @@ from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStat
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import JobRecord, Ledger, Submission
+from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import WheelIndex
@@ -26,7 +27,10 @@ _MIRRORING = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A job of `kind` for each of `sdists`, on one target. The client makes up the id, so that it may ask twice."""
+    """A job of `kind` for each of `sdists`, on one target. The client makes up the id, so that it may ask twice.
+
+    `recipes` are the digests of the sdists' recipes, by sha256, as they were when the farm accepted the request.
+    """
 
     id: str
     kind: JobKind
@@ -34,6 +38,7 @@ class Request:
     target_revision: str
     sdists: tuple[Sdist, ...]
     force: bool = False
+    recipes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Any) -> "Request":
@@ -53,6 +58,12 @@ class Request:
             force=bool(value.get("force", False)),
         )
 
+    @classmethod
+    def from_store(cls, data: bytes) -> "Request":
+        """Read what was written when the farm accepted the request."""
+        value = json.loads(data)
+        return replace(cls.from_json(value), recipes=dict(value.get("recipes", {})))
+
     def jobs(self, queue: str) -> list[Job]:
         """The jobs asked for, in the order of the sdists."""
         names = {
@@ -61,14 +72,20 @@ class Request:
             "target_revision": self.target_revision,
             "queue": queue,
         }
-        return [Job(sdist=sdist, **names) for sdist in self.sdists]  # type: ignore[arg-type]
+        return [
+            Job(sdist=sdist, recipe=self.recipes.get(sdist.sha256, ""), **names)  # type: ignore[arg-type]
+            for sdist in self.sdists
+        ]
 
 
 class Requests:
     """Accepts, follows and gives up requests."""
 
-    def __init__(self, store: Store, ledger: Ledger, sources: SourceIndex, wheels: WheelIndex) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, sources: SourceIndex, wheels: WheelIndex, recipes: RecipeBook
+    ) -> None:
         self._store = store
+        self._recipes = recipes
         self._ledger = ledger
         self._sources = sources
         self._wheels = wheels
@@ -78,7 +95,9 @@ class Requests:
 
         Safe to repeat. Raises InputError for an sdist that the source index does not list and an unknown target.
         """
-        jobs = request.jobs(self.target(request.target, request.target_revision).queue)
+        target = self.target(request.target, request.target_revision)
+        jobs = [self._recipes.apply(job, target.python_version) for job in request.jobs(target.queue)]
+        request = replace(request, recipes={job.sdist.sha256: job.recipe for job in jobs if job.recipe})
         with ThreadPoolExecutor(_MIRRORING) as pool:
             list(pool.map(self._sources.mirror, request.sdists))
         missing = [job for job in jobs if not self._finished(job)]
@@ -92,7 +111,7 @@ class Requests:
         data = self._store.get(layout.open_request(request_id)) if _ID.fullmatch(request_id) else None
         if data is None:
             raise NotFound(f"The farm knows no open request {request_id!r}.")
-        request = Request.from_json(json.loads(data))
+        request = Request.from_store(data)
         return self._status(request, request.jobs(self.target(request.target, request.target_revision).queue))
 
     def close(self, request_id: str) -> None:
@@ -109,7 +128,7 @@ class Requests:
             request_id = key.rpartition("/")[2].removesuffix(".json")
             data = None if self._ledger.request_exists(request_id) else self._store.get(key)
             try:
-                count += data is not None and self._resubmit(Request.from_json(json.loads(data)))
+                count += data is not None and self._resubmit(Request.from_store(data))
             except (InputError, ValueError):  # one that can't be read must not keep the others from being brought back
                 logger.exception("open request can't be resubmitted", extra={"request": request_id})
         return count
@@ -126,6 +145,11 @@ class Requests:
         if data is None:
             raise InputError(f"The farm knows no target {name!r} in revision {revision[:16]!r}.")
         return Target.from_json(json.loads(data))
+
+    def job_for(self, kind: JobKind, sdist: Sdist, target: Target) -> Job:
+        """The job that a request for an sdist would get now."""
+        job = Job(kind=kind, sdist=sdist, target=target.name, target_revision=target.revision, queue=target.queue)
+        return self._recipes.apply(job, target.python_version)
 
     def register(self, target: Target) -> None:
         """Make a target known."""

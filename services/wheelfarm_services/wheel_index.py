@@ -30,10 +30,15 @@ class PlannedRequirement:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What a build will use, exactly: its build requirements, sorted by name, and the key of everything that decides
-    the wheel's bytes."""
+    the wheel's bytes.
+
+    `constraints` are those that the requirements were resolved under; `fallback` says why a first plan was given up.
+    """
 
     build_key: str
     requirements: tuple[PlannedRequirement, ...]
+    constraints: tuple[str, ...] = ()
+    fallback: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,7 +51,12 @@ class Plan:
             )
             for requirement in value["requirements"]
         )
-        return cls(build_key=value["build_key"], requirements=requirements)
+        return cls(
+            build_key=value["build_key"],
+            requirements=requirements,
+            constraints=tuple(value.get("constraints", ())),
+            fallback=str(value.get("fallback", "")),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

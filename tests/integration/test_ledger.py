@@ -723,3 +723,28 @@ def test_random_graph_with_lost_workers_is_completed_once_each_in_order(ledger: 
     assert farm.done == Counter(dict.fromkeys(farm.needs, 1))
     assert farm.violations == []
     assert {record.state for record in ledger.request("r1")} == {JobState.DONE}
+
+
+def test_failure_that_spares_its_parents_queues_them_to_ask_again(ledger: Ledger) -> None:
+    submit(ledger, "root")
+    root = claim(ledger)
+    suspend(ledger, root, "closed", "other")
+    first, second = claim(ledger), claim(ledger)
+    ledger.fail(first, "cycle", retry=False, remember_s=60.0, spare_parents=True)
+    assert state(ledger, "root") is JobState.WAITING  # for the other
+    ledger.complete(second, "wheel")
+
+    again = claim(ledger)
+
+    assert again.job_id == "root"
+    suspension = suspend(ledger, again, "closed", "other")
+    assert suspension == Suspension(outcome=SuspensionOutcome.DEPENDENCY_FAILED, members=("closed",))
+    assert suspend(ledger, again, "other").outcome is SuspensionOutcome.READY
+
+
+def test_claim_tells_since_when_failures_are_to_be_forgotten(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    assert claim(ledger).forced_at == 0.0
+    before = time.time()
+    ledger.submit("again", [submission("b")], force=True)
+    assert claim(ledger).forced_at == pytest.approx(before, abs=60)

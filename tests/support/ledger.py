@@ -82,7 +82,9 @@ class FakeLedger:
         self.completed.append((claim, result))
         return Completion.OK
 
-    def fail(self, claim: Claim, failure: str, *, retry: bool, remember_s: float) -> FailureOutcome:
+    def fail(
+        self, claim: Claim, failure: str, *, retry: bool, remember_s: float, max_attempts: int, spare_parents: bool
+    ) -> FailureOutcome:
         self._fail("fail")
         self.failed.append((claim, failure, retry, remember_s))
         return FailureOutcome.FAILED

@@ -59,6 +59,8 @@ class Project:
     wheel_name: str = ""
     wheel_version: str = ""
     modules: Mapping[str, str] = field(default_factory=dict)
+    uploaded: str = ""
+    """When its sdist was uploaded (ISO 8601), where the index tells."""
 
     @property
     def filename(self) -> str:

@@ -1,10 +1,11 @@
 """An upstream index on loopback that records what it is asked: its own tiny projects, or another passed through."""
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote
 
 import httpx
@@ -19,7 +20,7 @@ class Upstream:
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.answers: dict[str, tuple[int, bytes]] = {}
-        self._pages: dict[str, list[str]] = {}
+        self._pages: dict[str, list[dict[str, Any]]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -45,15 +46,21 @@ class Upstream:
     def add(self, *projects: Project) -> None:
         """Publish sdists of projects."""
         for project in projects:
-            self.add_file(project.name, project.filename, project.sdist())
+            self.add_file(project.name, project.filename, project.sdist(), uploaded=project.uploaded)
 
-    def add_file(self, name: str, filename: str, data: bytes, *, promised: bytes | None = None) -> None:
-        """Publish a file; its page promises the sha256 of `promised` where the bytes served are others."""
+    def add_file(
+        self, name: str, filename: str, data: bytes, *, promised: bytes | None = None, uploaded: str = ""
+    ) -> None:
+        """Publish a file; its page promises the sha256 of `promised` where the bytes served are others.
+
+        A project whose files have an upload time gets a JSON page, which alone can tell it.
+        """
         sha256 = hashlib.sha256(data if promised is None else promised).hexdigest()
         self.answers[f"/files/{filename}"] = (200, data)
-        anchors = self._pages.setdefault(name, [])
-        anchors.append(f'<a href="/files/{filename}#sha256={sha256}">{filename}</a>')
-        self.answers[f"/simple/{name}/"] = (200, "\n".join(anchors).encode())
+        files = self._pages.setdefault(name, [])
+        told = {"upload-time": uploaded} if uploaded else {}
+        files.append({"filename": filename, "url": f"/files/{filename}", "hashes": {"sha256": sha256}, **told})
+        self.answers[f"/simple/{name}/"] = (200, _json_page(name, files) if uploaded else _html_page(files))
 
     def refuse(self, name: str, status: int) -> None:
         """Answer for a project with that status from now on."""
@@ -74,7 +81,7 @@ class Upstream:
                 upstream.requests.append(path)
                 status, body = upstream.answer(path)
                 self.send_response(status)
-                self.send_header("Content-Type", "text/html" if path.startswith("/simple/") else "application/gzip")
+                self.send_header("Content-Type", _content_type(path, body))
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -83,6 +90,21 @@ class Upstream:
                 """Say nothing."""
 
         return Handler
+
+
+def _html_page(files: list[dict[str, Any]]) -> bytes:
+    anchors = (f'<a href="{one["url"]}#sha256={one["hashes"]["sha256"]}">{one["filename"]}</a>' for one in files)
+    return "\n".join(anchors).encode()
+
+
+def _json_page(name: str, files: list[dict[str, Any]]) -> bytes:
+    return json.dumps({"meta": {"api-version": "1.1"}, "name": name, "versions": [], "files": files}).encode()
+
+
+def _content_type(path: str, body: bytes) -> str:
+    if not path.startswith("/simple/"):
+        return "application/gzip"
+    return "application/vnd.pypi.simple.v1+json" if body.startswith(b"{") else "text/html"
 
 
 class PassingThrough(Upstream):

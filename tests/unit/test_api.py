@@ -19,6 +19,7 @@ from wheelfarm.resolution import Account, source_index_path
 from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts, PageSource
 from wheelfarm_services.api import Services, create_app
+from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
@@ -87,13 +88,15 @@ class Farm:
             "https://index.example/simple/", transport=httpx.MockTransport(self._upstream), sleep=lambda _: None
         )
         sources = SourceIndex(self.store, upstream)
-        self.requests = Requests(self.store, self.ledger.as_ledger, sources, WheelIndex(self.store))
+        recipes = RecipeBook(self.store)
+        self.requests = Requests(self.store, self.ledger.as_ledger, sources, WheelIndex(self.store), recipes)
         services = Services(
             store=self.store,
             ledger=self.ledger.as_ledger,
             sources=sources,
             requests=self.requests,
             accounts=cast(Accounts, self.accounts),
+            recipes=recipes,
             token=TOKEN,
         )
         self.app = create_app(services)
@@ -262,7 +265,10 @@ def test_metadata_that_failed_to_be_computed_is_the_reason(farm: Farm) -> None:
     answer = farm.metadata(DYNAMIC)
     assert answer.status_code == 422
     assert answer.json() == {"error": "build-failed", "message": "no header", "hint": ""}
-    assert farm.accounts.notes == [(RESOLUTION, "error", "build-failed")]
+    assert farm.accounts.notes == [
+        (RESOLUTION, "pending", farm.sdist(DYNAMIC)),
+        (RESOLUTION, "error", "build-failed"),
+    ]
 
 
 @pytest.mark.parametrize("error", ["farm-unavailable", "worker-lost", "upstream"])

@@ -166,7 +166,7 @@ def test_failed_build_is_remembered_with_the_end_of_its_log(worker: Worker) -> N
         hint="install it",
         log_tail="the log\n",
     )
-    assert (retry, remember_s) == (False, 3600.0)
+    assert (retry, remember_s) == (False, 600.0)
     assert worker.log == b"the log\n"
 
 
@@ -189,7 +189,7 @@ def test_reason_of_a_failed_build_hints_too(worker: Worker) -> None:
 def test_job_without_a_solution_fails_without_a_log_tail(worker: Worker) -> None:
     failure, retry, remember_s = worker.fail(NoSolution("none"))
     assert (failure.failure_class, failure.log_tail) == (FailureClass.INPUT, "")
-    assert (retry, remember_s) == (False, 3600.0)
+    assert (retry, remember_s) == (False, 600.0)
 
 
 @pytest.mark.parametrize("error", [FarmUnavailable("gone"), ZeroDivisionError("oops"), KeyError("x"), RecursionError()])

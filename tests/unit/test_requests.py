@@ -11,6 +11,7 @@ from wheelfarm.errors import InputError, NotFound
 from wheelfarm.farm import RequestStatus
 from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, Sdist
 from wheelfarm_services import layout
+from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Request, Requests
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
@@ -46,7 +47,7 @@ class Services:
         self.sources = FakeSources()
         self.wheels = WheelIndex(self.store)
         sources: SourceIndex = self.sources  # type: ignore[assignment]  # all that requests ask of it is `mirror`
-        self.requests = Requests(self.store, self.ledger.as_ledger, sources, self.wheels)
+        self.requests = Requests(self.store, self.ledger.as_ledger, sources, self.wheels, RecipeBook(self.store))
         self.requests.register(make_target())
 
     def commit(self, job: Job) -> Manifest:

@@ -64,6 +64,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
             driver=lay_out_driver(cache),
             cache=cache,
             limits=limits,
+            cores=settings.build_cores or cores_of(limits),
         )
         name = settings.worker or uuid.uuid4().hex
         if settings.worker:
@@ -77,6 +78,12 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
         serve(app, queues, settings.slots)
     finally:
         sandbox.close()
+
+
+def cores_of(limits: Limits) -> int:
+    """How many cores one build may use: all of the worker's, for other slots are often idle and the kernel shares
+    fairly where they are not, but no more than its memory is enough for at 1 GiB each."""
+    return max(1, min(len(os.sched_getaffinity(0)), limits.memory_bytes >> 30))
 
 
 def open_sandbox(settings: Settings, cache: Path) -> Sandbox:

@@ -1,12 +1,13 @@
 """Environment and build: trees made once a wheel, laid together, and the driver run in a sandbox upon them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from wheelfarm.errors import BuildFailed, BuildLimitExceeded, BuildTimeout, FarmUnavailable, JobCancelled
+from wheelfarm.recipe import Recipe
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services.sdist_head import bad_archive
@@ -32,6 +33,7 @@ class Answer:
 
     facts: dict[str, Any]
     body: BinaryIO
+    duration_s: float
 
     @property
     def requires(self) -> list[str]:
@@ -42,8 +44,11 @@ class Answer:
 class Builder:
     """Runs the driver: once a wheel to make a tree of it, and for each build."""
 
-    def __init__(self, *, sandbox: Sandbox, driver: Driver, inputs: Inputs, cache: Path, limits: Limits) -> None:
+    def __init__(
+        self, *, sandbox: Sandbox, driver: Driver, inputs: Inputs, cache: Path, limits: Limits, cores: int
+    ) -> None:
         self._sandbox = sandbox
+        self._cores = cores
         self._driver = driver
         self._inputs = inputs
         self._cache = cache
@@ -53,31 +58,61 @@ class Builder:
     def build(self, planned: PlannedBuild, hold: Hold) -> Answer:
         """Build a planned wheel. Raises the reason when the driver did neither build nor ask for more."""
         staged = planned.staged
+        limits = self.limits(staged.recipe, hold.attempt)
         trees = [self._tree(requirement.wheel, staged.target, hold) for requirement in planned.plan.requirements]
         environment = compose(trees, staged.target, write_configuration(staged.target, self._cache))
         run = SandboxRun(
             argv=(environment.python, "-s", self._driver.script),
-            input=_task(staged),
+            input=self._task(staged),
             interpreter_prefix=Path(staged.target.prefix),
-            limits=self._limits,
+            limits=limits,
             mounts=(
                 Mount(source=self._driver.folder, target=MOUNTED_AT),
                 Mount(source=staged.path, target="/in/sdist"),
+                *(
+                    Mount(source=self._inputs.patch(sha256), target=f"/in/{number}.patch")
+                    for number, sha256 in enumerate(staged.recipe.patches)
+                ),
                 *environment.mounts,
             ),
             directories=environment.directories,
             symlinks=environment.symlinks,
-            environment=BUILD_ENVIRONMENT,
+            environment={**BUILD_ENVIRONMENT, **staged.recipe.environment},
         )
         hold.log(_heading(planned).encode())
         result = self._sandbox.run(run, log=hold.log, cancelled=hold.cancelled)
-        answer = read_answer(result, str(staged.job.sdist), self._limits)
+        answer = read_answer(result, str(staged.job.sdist), limits)
         try:
             _require_built(staged, answer)
         except BaseException:
             answer.body.close()
             raise
         return answer
+
+    def limits(self, recipe: Recipe, attempt: int) -> Limits:
+        """What a build may use: the recipe's limits or else the worker's, twice as much when it is tried again."""
+        asked, times = recipe.limits, 1 if attempt < 2 else 2
+        return replace(
+            self._limits,
+            wall_s=times * (asked.timeout_s or self._limits.wall_s),
+            memory_bytes=times * ((asked.memory_mib or 0) << 20 or self._limits.memory_bytes),
+            build_bytes=times * ((asked.disk_mib or 0) << 20 or self._limits.build_bytes),
+        )
+
+    def _task(self, staged: StagedSdist) -> bytes:
+        task = {
+            "do": "build",
+            "filename": staged.job.sdist.filename,
+            "build_system": {
+                "backend": staged.build_system.backend,
+                "backend_path": list(staged.build_system.backend_path),
+            },
+            "config_settings": dict(staged.recipe.config_settings),
+            "patches": len(staged.recipe.patches),
+            "complete": staged.recipe.build_requirements is not None,
+            "cores": staged.recipe.limits.cores or self._cores,
+        }
+        return json.dumps(task).encode()
 
     def _tree(self, wheel: BuiltWheel, target: Target, hold: Hold) -> Tree:
         key = tree_key(wheel, target, self._driver.digest)
@@ -126,16 +161,7 @@ def read_answer(result: SandboxResult, what: str, limits: Limits) -> Answer:
     if not isinstance(facts, dict):
         result.result.close()
         raise BuildFailed(f"{what}: the build ended without an answer (exit status {result.returncode}).")
-    return Answer(facts=facts, body=result.result)
-
-
-def _task(staged: StagedSdist) -> bytes:
-    build_system = {
-        "backend": staged.build_system.backend,
-        "backend_path": list(staged.build_system.backend_path),
-    }
-    task = {"do": "build", "filename": staged.job.sdist.filename, "build_system": build_system, "config_settings": {}}
-    return json.dumps(task).encode()
+    return Answer(facts=facts, body=result.result, duration_s=result.duration_s)
 
 
 def _heading(planned: PlannedBuild) -> str:
@@ -153,12 +179,12 @@ def _require_exited(ending: Ending, what: str, limits: Limits) -> None:
         case Ending.TIMEOUT:
             raise BuildTimeout(
                 f"{what} was still running after {limits.wall_s:g} s and was ended.",
-                hint="Give it more with WHEELFARM_BUILD_TIMEOUT_S, or look in its log for what it waits for.",
+                hint="Give it more with WHEELFARM_BUILD_TIMEOUT_S or a recipe, or see in its log what it waits for.",
             )
         case Ending.MEMORY:
             raise BuildLimitExceeded(
                 f"{what} needed more than {limits.memory_bytes >> 20} MiB of memory and was ended.",
-                hint="Give it more with WHEELFARM_BUILD_MEMORY_MIB.",
+                hint="Give it more with WHEELFARM_BUILD_MEMORY_MIB or a recipe.",
             )
         case Ending.LOG_LIMIT | Ending.RESULT_LIMIT:
             raise BuildLimitExceeded(f"{what} wrote more than a build may ({ending}) and was ended.")

@@ -1,5 +1,8 @@
 """Failures: from what was raised to what the ledger keeps, with the class that decides what becomes of it."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 from wheelfarm.errors import (
     BadWheel,
     BuildCycle,
@@ -13,21 +16,31 @@ from wheelfarm.errors import (
     WheelfarmError,
 )
 from wheelfarm.job import Failure, FailureClass
+from wheelfarm_workers.finding import Finding, FindingKind
+from wheelfarm_workers.hold import CycleClosed
 from wheelfarm_workers.log_diagnosis import diagnose_log
 
 _LOG_TAIL_BYTES = 4000
 _READ_LOG_BYTES = 1 << 18
+
+MOST_ATTEMPTS = {FailureClass.INFRASTRUCTURE: 3, FailureClass.LIMIT: 2}
+"""How often a job is tried, by the class of its failures; once for those that are not here."""
 
 REMEMBERED_S = {
     FailureClass.INFRASTRUCTURE: 0.0,
     FailureClass.WORKER_LOST: 0.0,
     FailureClass.LIMIT: 600.0,
     FailureClass.DEPENDENCY: 600.0,
-    FailureClass.BUILD: 3600.0,
-    FailureClass.INPUT: 3600.0,
+    FailureClass.MISSING: 600.0,
+    FailureClass.BUILD: 600.0,
+    FailureClass.INPUT: 600.0,
     FailureClass.CANCELLED: 0.0,
 }
-"""How long a failure answers for the next request of the same job, by its class."""
+"""How long the ledger answers with a failure, by its class, without asking anybody."""
+
+_DAY_S = 86400.0
+STANDS_S = {FailureClass.LIMIT: _DAY_S, FailureClass.MISSING: 7 * _DAY_S, FailureClass.BUILD: 30 * _DAY_S}
+"""How long the failure of a build is its answer for as long as no input of it changes."""
 
 
 class JobFailed(Exception):
@@ -43,25 +56,34 @@ def failure_of(error: Exception, log: bytes, project: str) -> Failure:
     ours is a fault of the farm, and tried again."""
     if isinstance(error, JobFailed):
         return error.failure
+    if isinstance(error, CycleClosed):
+        return failure_of(error.error, log, project)
     if not isinstance(error, WheelfarmError):
         message = f"The farm failed: {type(error).__name__}: {error}."
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, error=FarmUnavailable.code, message=message[:4000])
     told = isinstance(error, BuildFailed | BuildTimeout | BuildLimitExceeded | BadWheel)
+    finding = _finding(error, log, project)
     return Failure(
-        failure_class=failure_class_of(error),
+        failure_class=_CLASSES[finding.kind] if finding else failure_class_of(error),
         error=error.code,
         message=error.message[:8000],
-        hint=(error.hint or _hint(error, log, project))[:8000],
+        hint=(error.hint or (finding.hint if finding else ""))[:8000],
         log_tail=log[-_LOG_TAIL_BYTES:].decode(errors="replace") if told else "",
     )
 
 
-def _hint(error: WheelfarmError, log: bytes, project: str) -> str:
-    """What the log of a failed build, with its reason as the last line, hints at."""
+_CLASSES = {
+    FindingKind.MISSING: FailureClass.MISSING,
+    FindingKind.LIMIT: FailureClass.LIMIT,
+    FindingKind.BUILD: FailureClass.BUILD,
+}
+
+
+def _finding(error: WheelfarmError, log: bytes, project: str) -> Finding | None:
+    """What the log of a failed build, with its reason as the last line, tells of why."""
     if not isinstance(error, BuildFailed):
-        return ""
-    finding = diagnose_log(f"{log[-_READ_LOG_BYTES:].decode(errors='replace')}\n{error.message}", project)
-    return finding.hint if finding else ""
+        return None
+    return diagnose_log(f"{log[-_READ_LOG_BYTES:].decode(errors='replace')}\n{error.message}", project)
 
 
 def failure_class_of(error: WheelfarmError) -> FailureClass:
@@ -79,3 +101,11 @@ def failure_class_of(error: WheelfarmError) -> FailureClass:
             return FailureClass.CANCELLED
         case _:
             return FailureClass.INPUT
+
+
+def as_remembered(failure: Failure, failed_at: float) -> Failure:
+    """A failure as it is told when it is not made again: nothing that the build depends on has changed."""
+    when = datetime.fromtimestamp(failed_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    told = f"{failure.message} (It failed on {when}, and nothing that it is built from has changed since.)"
+    hint = " ".join(filter(None, (failure.hint, "To build it again all the same: --retry")))
+    return replace(failure, message=told, hint=hint)

@@ -35,6 +35,14 @@ class Inputs:
             _copy_verified(_opened(self._store, key, sdist.filename), sdist.sha256, sdist.filename, path)
         return path
 
+    def patch(self, sha256: str) -> Path:
+        """A recipe's patch on this disk. Raises HashMismatch as `sdist` does."""
+        path = self._folder / f"{sha256}.patch"
+        if not path.exists():
+            source = _opened(self._store, layout.patch(sha256), f"patch {sha256[:12]}")
+            _copy_verified(source, sha256, f"patch {sha256[:12]}", path)
+        return path
+
     def copy_wheel(self, wheel: BuiltWheel, path: Path) -> None:
         """Copy a wheel of the farm to `path`. Raises HashMismatch as `sdist` does."""
         key = layout.wheel(wheel.sha256, wheel.filename)

@@ -11,8 +11,8 @@ from wheelfarm.job import Failure, FailureClass, Job
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, Submission, SuspensionOutcome
 from wheelfarm_services.store import Store
-from wheelfarm_workers.failure import REMEMBERED_S, JobFailed, failure_of
-from wheelfarm_workers.hold import Hold, Suspended
+from wheelfarm_workers.failure import MOST_ATTEMPTS, REMEMBERED_S, JobFailed, failure_of
+from wheelfarm_workers.hold import CycleClosed, Hold, Suspended
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,14 @@ class JobRunner:
             self._keep_log(claim, hold)
         except WheelfarmError:
             logger.warning("build log not kept", extra=facts)
-        retry = failure.failure_class is FailureClass.INFRASTRUCTURE
-        remember_s = REMEMBERED_S[failure.failure_class]
-        self._ledger.fail(claim, json.dumps(failure.to_json()), retry=retry, remember_s=remember_s)
+        self._ledger.fail(
+            claim,
+            json.dumps(failure.to_json()),
+            retry=failure.failure_class in MOST_ATTEMPTS,
+            remember_s=REMEMBERED_S[failure.failure_class],
+            max_attempts=MOST_ATTEMPTS.get(failure.failure_class, 1),
+            spare_parents=failure.error == BuildCycle.code,  # they may do with another version
+        )
         logger.info("job failed", extra={**facts, "reason": failure.message})
 
     def _keep_log(self, claim: Claim, hold: "ClaimedHold") -> None:
@@ -90,6 +95,8 @@ class ClaimedHold:
 
     def __init__(self, ledger: Ledger, claim: Claim, lease_s: float) -> None:
         self.cancelled = threading.Event()
+        self.attempt = claim.attempt
+        self.forced_at = claim.forced_at
         self.lost = False
         self._ledger = ledger
         self._claim = claim
@@ -114,7 +121,7 @@ class ClaimedHold:
         return bytes(self._log)
 
     def require(self, jobs: Sequence[Job]) -> None:
-        """See `wheelfarm_workers.hold.Hold.require`. Raises BuildCycle, naming the members, where one closes."""
+        """See `wheelfarm_workers.hold.Hold.require`."""
         submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
         suspension = self._ledger.suspend(self._claim, submissions)
         match suspension.outcome:
@@ -123,9 +130,9 @@ class ClaimedHold:
             case SuspensionOutcome.WAITING:
                 raise Suspended
             case SuspensionOutcome.CYCLE:
-                raise _cycle(self._ledger, suspension.members)
+                raise _cycle(self._ledger, suspension.members, jobs)
             case SuspensionOutcome.DEPENDENCY_FAILED:
-                raise _dependency_failed(self._ledger, suspension.members)
+                raise _dependency_failed(self._ledger, suspension.members, jobs)
             case SuspensionOutcome.LOST:
                 self.lost = True
                 raise JobCancelled("Another worker has taken the job over.")
@@ -147,20 +154,23 @@ class ClaimedHold:
                 return
 
 
-def _cycle(ledger: Ledger, members: Sequence[str]) -> BuildCycle:
+def _cycle(ledger: Ledger, members: Sequence[str], jobs: Sequence[Job]) -> CycleClosed:
+    """The cycle that members[0] would close by waiting for members[1], which is one of `jobs`."""
     named = [_named(ledger.job(job_id), job_id) for job_id in members]
     distinct = [name for number, name in enumerate(named) if number == 0 or name != named[number - 1]]
-    return BuildCycle(
+    error = BuildCycle(
         f"These projects need each other to be built: {' -> '.join(distinct)}.",
-        hint="Ask for a version of one of them that does not, or name other versions of it in the requirements.",
+        hint="Ask for a version of one of them that does not, or give one a recipe with build-requirements that do.",
     )
+    return CycleClosed(error, next(job.sdist for job in jobs if job.id == members[1]))
 
 
 def _named(record: JobRecord | None, job_id: str) -> str:
     return str(Job.from_json(json.loads(record.spec)).sdist) if record else f"job {job_id[:12]}"
 
 
-def _dependency_failed(ledger: Ledger, members: Sequence[str]) -> JobFailed:
+def _dependency_failed(ledger: Ledger, members: Sequence[str], jobs: Sequence[Job]) -> JobFailed | CycleClosed:
+    """The reason of the first of the failed `members`, which are among `jobs`."""
     record = ledger.job(members[0]) if members else None
     root = ledger.job(record.cause) if record and record.cause else record
     if root is None or not root.failure:
@@ -171,5 +181,8 @@ def _dependency_failed(ledger: Ledger, members: Sequence[str]) -> JobFailed:
         )
         return JobFailed(reason)
     told = Failure.from_json(json.loads(root.failure)).to_json()
+    if told["error"] == BuildCycle.code:
+        sdist = next(job.sdist for job in jobs if job.id == members[0])
+        return CycleClosed(BuildCycle(told["message"], hint=told["hint"]), sdist)
     cause = told["cause"] or root.id
     return JobFailed(Failure.from_json({**told, "failure_class": FailureClass.DEPENDENCY, "cause": cause}))

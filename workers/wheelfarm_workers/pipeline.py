@@ -5,29 +5,50 @@ next. A job whose build requirements are not there yet is suspended, not waited 
 and when the job is claimed again its earlier phases answer at once from the store and the worker's caches.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from wheelfarm.errors import BuildFailed, FarmUnavailable
+from wheelfarm.errors import (
+    BadWheel,
+    BuildFailed,
+    BuildLimitExceeded,
+    BuildTimeout,
+    FarmUnavailable,
+    JobCancelled,
+    WheelfarmError,
+)
 from wheelfarm.farm import Farm
-from wheelfarm.job import Job, JobKind
+from wheelfarm.job import Failure, FailureClass, Job, JobKind
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
+from wheelfarm_services.failures import Failures
+from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.static_metadata import resolving_fields
 from wheelfarm_services.store import Store
-from wheelfarm_services.wheel_index import Manifest, WheelIndex
+from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 from wheelfarm_workers.build import BUILD_ENVIRONMENT, Builder
 from wheelfarm_workers.driver import Driver
-from wheelfarm_workers.hold import Hold
+from wheelfarm_workers.failure import STANDS_S, JobFailed, as_remembered, failure_of
+from wheelfarm_workers.fallback import FirstTries, FirstTry, both_failed, era_fallback
+from wheelfarm_workers.hold import CycleClosed, Hold
 from wheelfarm_workers.inputs import Inputs
-from wheelfarm_workers.plan import Planner
+from wheelfarm_workers.plan import PlannedBuild, Planner, StagedSdist
 from wheelfarm_workers.publish import check_answer, publish
 from wheelfarm_workers.sandbox import Limits, Sandbox
 
 _ROUNDS = 4
 """How often a backend may ask for more before its build is given up."""
+
+
+class FailedBuild(Exception):
+    """A planned build was made and failed."""
+
+    def __init__(self, plan: Plan, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.plan = plan
+        self.failure = failure
 
 
 class Pipeline:
@@ -43,9 +64,12 @@ class Pipeline:
         driver: Driver,
         cache: Path,
         limits: Limits,
+        cores: int,
     ) -> None:
         self._store = store
         self._wheels = wheels
+        self._failures = Failures(store)
+        self._first_tries = FirstTries(store)
         self._cache = cache
         self._made_by = {"driver": driver.digest, "sandbox": sandbox.name}
         inputs = Inputs(store, farm, cache / "sdists")
@@ -53,12 +77,18 @@ class Pipeline:
             **self._made_by,
             "tag_policy": "native",
             "environment": BUILD_ENVIRONMENT,
-            "config_settings": {},
-            "patches": [],
             "source_date_epoch": "newest member of the sdist",
         }
-        self._planner = Planner(store=store, wheels=wheels, farm=farm, inputs=inputs, cache=cache, facts=facts)
-        self._builder = Builder(sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, limits=limits)
+        self._planner = Planner(
+            store=store,
+            wheels=wheels,
+            recipes=RecipeBook(store),
+            farm=farm,
+            inputs=inputs,
+            cache=cache,
+            facts=facts,
+        )
+        self._builder = Builder(sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, limits=limits, cores=cores)
 
     def run(self, job: Job, hold: Hold) -> dict[str, Any]:
         """Do a job; safe to repeat. Returns what the ledger keeps as its result.
@@ -92,20 +122,86 @@ class Pipeline:
         if (manifest := self._wheels.find(job)) is not None:
             return self._enlisted(manifest)
         staged = self._planner.stage(job)
+        first = self._first_tries.find(job, hold.forced_at)
+        if first is None:
+            try:
+                return self._build(staged, hold, recall=True)
+            except FailedBuild as failed:
+                first = self._first_tries.begin(job, staged.build_system, failed.plan, failed.failure)
+                if first is None:
+                    raise self._remembered(staged, failed.plan.build_key, failed.failure, hold) from None
+        return self._build_again(staged, first, hold)
+
+    def _build(self, staged: StagedSdist, hold: Hold, *, recall: bool = False) -> BuiltWheel:
+        """Plan and build. Raises FailedBuild when the build failed; with `recall` JobFailed when it did so before."""
         for _ in range(_ROUNDS):
             planned = self._planner.plan(staged, hold)
             if (manifest := self._wheels.manifest(planned.plan.build_key)) is not None:
-                self._wheels.record_plan(job, planned.plan)
+                self._wheels.record_plan(staged.job, planned.plan)
                 return self._enlisted(manifest)
-            answer = self._builder.build(planned, hold)
-            with answer.body:
-                planned = self._planner.with_answer(planned, answer.requires)
-                if answer.facts["outcome"] == "built":
-                    with TemporaryDirectory(dir=self._cache, prefix="build-") as work:
-                        checked = check_answer(planned.staged, answer, Path(work))
-                        return publish(self._wheels, planned, checked, answer, Path(work), self._made_by)
-            staged = planned.staged
-        raise BuildFailed(f"The backend of {job.sdist} asked for other requirements {_ROUNDS} times over.")
+            if recall:
+                self._recall(planned, hold)
+            try:
+                built, staged = self._run_backend(planned, hold)
+            except (BuildFailed, BadWheel, BuildTimeout, BuildLimitExceeded) as error:
+                failure = failure_of(error, hold.whole_log(), staged.job.sdist.name)
+                raise FailedBuild(planned.plan, failure) from error
+            if built is not None:
+                return built
+        raise BuildFailed(f"The backend of {staged.job.sdist} asked for other requirements {_ROUNDS} times over.")
+
+    def _run_backend(self, planned: PlannedBuild, hold: Hold) -> tuple[BuiltWheel | None, StagedSdist]:
+        """The published wheel, or None where the backend asked for more; and what is now known of the sdist."""
+        answer = self._builder.build(planned, hold)
+        with answer.body:
+            planned = self._planner.with_answer(planned, answer.requires)
+            if answer.facts["outcome"] != "built":
+                return None, planned.staged
+            with TemporaryDirectory(dir=self._cache, prefix="build-") as work:
+                checked = check_answer(planned.staged, answer, Path(work))
+                wheel = publish(self._wheels, planned, checked, answer, Path(work), self._made_by)
+                return wheel, planned.staged
+
+    def _build_again(self, staged: StagedSdist, first: FirstTry, hold: Hold) -> BuiltWheel:
+        """The other try, with the setuptools of the sdist's time. What keeps it from being made is its failure, too."""
+        job, fallback = staged.job, None
+        try:
+            found = self._planner.settled(staged, ["setuptools"], hold, uploaded_by={"setuptools": first.uploaded})
+            newest = next(sdist.version for sdist in found if sdist.name == "setuptools")
+            fallback = era_fallback(first, newest, staged.target.python_version)
+            if fallback is not None:
+                hold.log(f"wheelfarm: {fallback.reason}\n".encode())
+                built = self._build(replace(staged, fallback=fallback), hold)
+                self._first_tries.end(job)
+                return built
+            second = ""
+        except (FarmUnavailable, JobCancelled):
+            raise
+        except FailedBuild as failed:
+            second = failed.failure.message
+        except (WheelfarmError, JobFailed, CycleClosed) as error:
+            second = str(error)
+        failure = both_failed(first, fallback, second)
+        self._first_tries.end(job)
+        raise self._remembered(staged, first.build_key, failure, hold)
+
+    def _recall(self, planned: PlannedBuild, hold: Hold) -> None:
+        """Raise JobFailed where this very build has failed before, and still would as far as anybody knows."""
+        staged = planned.staged
+        found = self._failures.find(staged.job.request_key)
+        if found is None or found.build_key != planned.plan.build_key or found.failed_at < hold.forced_at:
+            return
+        limits = asdict(self._builder.limits(staged.recipe, hold.attempt))
+        more = any(limits[name] > value for name, value in found.limits.items())
+        if not more or found.failure.failure_class is not FailureClass.LIMIT:
+            raise JobFailed(as_remembered(found.failure, found.failed_at))
+
+    def _remembered(self, staged: StagedSdist, build_key: str, failure: Failure, hold: Hold) -> JobFailed:
+        """The failure of a build, once it is remembered for as long as its class says."""
+        if for_s := STANDS_S.get(failure.failure_class):
+            limits = asdict(self._builder.limits(staged.recipe, hold.attempt))
+            self._failures.remember(staged.job.request_key, failure, build_key=build_key, limits=limits, for_s=for_s)
+        return JobFailed(failure)
 
     def _enlisted(self, manifest: Manifest) -> BuiltWheel:
         """A wheel that was committed before; a crash may have kept it from its index."""

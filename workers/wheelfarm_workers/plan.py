@@ -5,31 +5,53 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wheelfarm.errors import FarmUnavailable
+from wheelfarm.errors import FarmUnavailable, NoSolution
 from wheelfarm.farm import Farm
 from wheelfarm.job import Job, JobKind, Sdist
+from wheelfarm.recipe import Recipe
 from wheelfarm.resolution import MetadataPending, resolve
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import BuildSystem, checked_requirements, read_build_system
+from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Plan, PlannedRequirement, WheelIndex, build_key
-from wheelfarm_workers.hold import Hold
+from wheelfarm_workers.fallback import Fallback
+from wheelfarm_workers.hold import CycleClosed, Hold
 from wheelfarm_workers.inputs import Inputs
+
+_EXCLUSIONS = 10
+"""How many versions a plan may leave out because to build them would take the wheel that is being planned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StagedSdist:
-    """A job's sdist on the worker's disk, and what its head says of how it is built."""
+    """A job's sdist on the worker's disk, and what its head and its recipe say of how it is built."""
 
     job: Job
     target: Target
     path: Path
     head: SdistHead
     build_system: BuildSystem
+    recipe: Recipe
     asked: tuple[str, ...] | None
     """What `get_requires_for_build_wheel` is known to answer; None when it has not been asked."""
+    fallback: Fallback | None = None
+
+    @property
+    def requirements(self) -> list[str]:
+        """The build requirements: the sdist's, static and dynamic, and the recipe's; or the recipe's instead."""
+        if self.recipe.build_requirements is not None:
+            own: Sequence[str] = self.recipe.build_requirements
+        else:
+            own = (*self.build_system.requires, *(self.asked or ()))
+        return sorted({*own, *self.recipe.extra_build_requirements})
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """What bounds the build requirements."""
+        return (*self.recipe.build_constraints, *((self.fallback.constraint,) if self.fallback else ()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,10 +66,19 @@ class Planner:
     """Stages sdists and plans their builds; `facts` are what else decides a wheel's bytes on this worker."""
 
     def __init__(
-        self, *, store: Store, wheels: WheelIndex, farm: Farm, inputs: Inputs, cache: Path, facts: Mapping[str, object]
+        self,
+        *,
+        store: Store,
+        wheels: WheelIndex,
+        recipes: RecipeBook,
+        farm: Farm,
+        inputs: Inputs,
+        cache: Path,
+        facts: Mapping[str, object],
     ) -> None:
         self._store = store
         self._wheels = wheels
+        self._recipes = recipes
         self._farm = farm
         self._inputs = inputs
         self._cache = cache
@@ -67,25 +98,32 @@ class Planner:
             path=path,
             head=head,
             build_system=read_build_system(job.sdist, head),
+            recipe=self._recipes.recipe(job),
             asked=tuple(json.loads(remembered)) if remembered is not None else None,
         )
 
     def plan(self, staged: StagedSdist, hold: Hold) -> PlannedBuild:
         """Settle the build requirements, static and dynamic solved together, and see that they are built.
 
-        Raises Suspended while they are not.
+        Versions that can't be had without this very wheel are left out. Raises Suspended while something is not built
+        yet, BuildCycle where nothing else would do, NoSolution.
         """
         recorded = self._wheels.plan(staged.job)
         if recorded is not None and self._build_key(staged, recorded.requirements) == recorded.build_key:
             return PlannedBuild(staged=staged, plan=recorded)
-        jobs = [replace(staged.job, kind=JobKind.WHEEL, sdist=sdist) for sdist in self._resolve(staged, hold)]
-        requirements = self._found(jobs)
-        if len(requirements) < len(jobs):
-            hold.require(jobs)
-            requirements = self._found(jobs)
-        if len(requirements) < len(jobs):
-            raise FarmUnavailable(f"A build requirement of {staged.job.sdist} is done and yet not in the store.")
-        return self._planned(staged, requirements)
+        closed: list[CycleClosed] = []
+        while True:
+            constraints = (*staged.constraints, *(f"{one.sdist.name}!={one.sdist.version}" for one in closed))
+            try:
+                return self._settle(staged, constraints, hold)
+            except CycleClosed as cycle:
+                closed.append(cycle)
+                if len(closed) > _EXCLUSIONS:
+                    raise closed[0].error from None
+            except NoSolution:
+                if closed:
+                    raise closed[0].error from None
+                raise
 
     def with_answer(self, planned: PlannedBuild, asked: Sequence[str]) -> PlannedBuild:
         """The plan with what the backend really asked for, which is remembered for the sdist and target.
@@ -97,24 +135,63 @@ class Planner:
         if staged.asked is None or set(staged.asked) != set(asked):
             key = layout.hook_requirements(staged.job.sdist.sha256, staged.target.revision)
             self._store.put(key, json.dumps(sorted(asked)).encode())
-        return self._planned(replace(staged, asked=tuple(asked)), planned.plan.requirements)
+        staged = replace(staged, asked=tuple(asked))
+        return self._planned(staged, planned.plan.requirements, planned.plan.constraints)
 
-    def _planned(self, staged: StagedSdist, requirements: Sequence[PlannedRequirement]) -> PlannedBuild:
-        plan = Plan(build_key=self._build_key(staged, requirements), requirements=tuple(requirements))
+    def settled(
+        self,
+        staged: StagedSdist,
+        requirements: Sequence[str],
+        hold: Hold,
+        *,
+        constraints: Sequence[str] = (),
+        uploaded_by: Mapping[str, str] | None = None,
+    ) -> tuple[Sdist, ...]:
+        """The sdists that satisfy requirements on the job's target. Raises Suspended while metadata is missing."""
+        while requirements:
+            found = resolve(
+                requirements,
+                target=staged.target,
+                farm=self._farm,
+                cache_dir=self._cache / "uv",
+                constraints=constraints,
+                uploaded_by=uploaded_by or {},
+            )
+            if not isinstance(found, MetadataPending):
+                return found.sdists
+            hold.require([self._job(staged, JobKind.METADATA, sdist) for sdist in found.sdists])
+        return ()
+
+    def _settle(self, staged: StagedSdist, constraints: tuple[str, ...], hold: Hold) -> PlannedBuild:
+        sdists = self.settled(staged, staged.requirements, hold, constraints=constraints)
+        jobs = [self._job(staged, JobKind.WHEEL, sdist) for sdist in sdists]
+        requirements = self._found(jobs)
+        if len(requirements) < len(jobs):
+            hold.require(jobs)
+            requirements = self._found(jobs)
+        if len(requirements) < len(jobs):
+            raise FarmUnavailable(f"A build requirement of {staged.job.sdist} is done and yet not in the store.")
+        return self._planned(staged, requirements, constraints)
+
+    def _planned(
+        self, staged: StagedSdist, requirements: Sequence[PlannedRequirement], constraints: Sequence[str]
+    ) -> PlannedBuild:
+        plan = Plan(
+            build_key=self._build_key(staged, requirements),
+            requirements=tuple(requirements),
+            constraints=tuple(constraints),
+            fallback=staged.fallback.reason if staged.fallback else "",
+        )
         return PlannedBuild(staged=staged, plan=plan)
+
+    def _job(self, staged: StagedSdist, kind: JobKind, sdist: Sdist) -> Job:
+        """The job of a build requirement, with the recipe that applies to it."""
+        job = replace(staged.job, kind=kind, sdist=sdist, replica=0)
+        return self._recipes.apply(job, staged.target.python_version)
 
     def _found(self, jobs: Sequence[Job]) -> list[PlannedRequirement]:
         manifests = [(job, self._wheels.find(job)) for job in jobs]
         return [PlannedRequirement(sdist=job.sdist, wheel=found.wheel) for job, found in manifests if found is not None]
-
-    def _resolve(self, staged: StagedSdist, hold: Hold) -> tuple[Sdist, ...]:
-        wanted = sorted({*staged.build_system.requires, *(staged.asked or ())})
-        while wanted:
-            found = resolve(wanted, target=staged.target, farm=self._farm, cache_dir=self._cache / "uv")
-            if not isinstance(found, MetadataPending):
-                return found.sdists
-            hold.require([replace(staged.job, kind=JobKind.METADATA, sdist=sdist) for sdist in found.sdists])
-        return ()
 
     def _build_key(self, staged: StagedSdist, requirements: Sequence[PlannedRequirement]) -> str:
         return build_key(
@@ -122,7 +199,7 @@ class Planner:
             target=staged.target.revision,
             requirements=sorted(requirement.wheel.sha256 for requirement in requirements),
             asked=sorted(staged.asked or ()),
-            recipe=staged.job.recipe,
+            recipe=staged.recipe.build_digest,
             replica=staged.job.replica,
             **self._facts,
         )

@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 from wheelfarm.target import native_tags
@@ -41,7 +43,14 @@ def publish(
     filename, build_tag = wheels.claim_name(job.target, checked.filename, checked.sha256)
     stamped = work / filename
     stamp(checked.path, build_tag, stamped)
-    provenance = {**made_by, "source_date_epoch": answer.facts["source_date_epoch"]}
+    provenance = {
+        **made_by,
+        "source_date_epoch": answer.facts["source_date_epoch"],
+        "built_at": int(time.time()),
+        "duration_s": round(answer.duration_s, 3),
+        "build_system": {**asdict(planned.staged.build_system), "asked": planned.staged.asked},
+        "recipe": planned.staged.recipe.to_json() if job.recipe else None,
+    }
     manifest = _manifest(planned, plan, checked, stamped, provenance)
     return wheels.publish(plan.build_key, manifest, stamped, checked.metadata).wheel
 

@@ -23,6 +23,7 @@ class Asked:
     constraints: tuple[Path, ...]
     python: str | None
     upgrade: bool
+    retry: bool
 
     def read(self) -> Requirements:
         """The requirements, with the files that they name. Raises InputError."""
@@ -40,6 +41,7 @@ def asking_options(function: Verb) -> Verb:
     verb.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     path = click.Path(path_type=Path)
     for option in (
+        click.option("--retry", is_flag=True, help="Forget failures: build again what failed before."),
         click.option("--upgrade", is_flag=True, help="Resolve anew instead of taking up a resolution of the last day."),
         click.option(
             "-p", "--python", help="The environment or interpreter to build for: a path, a name or a version."
@@ -69,6 +71,7 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, environme
             settings=command.settings,
             wheelhouse=command.wheelhouse,
             watch=progress.watch,
+            retry=asked.retry,
         )
     command.reporter.say(f"{len(wheels)} wheels for {target.name}, {progress.built} built in {seconds_since(start)}")
     return command.wheelhouse.remember(requirements, target, wheels)

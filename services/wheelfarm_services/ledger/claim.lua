@@ -1,4 +1,4 @@
--- claim queue worker lease_ms  ->  nil, or {id, fence, spec, attempt}
+-- claim queue worker lease_ms  ->  nil, or {id, fence, spec, attempt, forced_at}
 local queue = read_name('queue')
 local worker = read_name('worker')
 local lease_ms = read_duration_ms('lease')
@@ -19,6 +19,7 @@ while true do
     redis.call('HSET', key('j', id), 'state', 'running', 'fence', fence, 'worker', worker, 'started_at', now)
     redis.call('ZADD', PREFIX .. 'lease', now + lease_ms, id)
     announce(id, 'running')
-    return {id, fence, field(id, 'spec'), redis.call('HINCRBY', key('j', id), 'attempt', 1)}
+    local attempt = redis.call('HINCRBY', key('j', id), 'attempt', 1)
+    return {id, fence, field(id, 'spec'), attempt, field(id, 'forced_at')}
   end
 end

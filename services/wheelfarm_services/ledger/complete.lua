@@ -11,9 +11,6 @@ if state == 'done' then
   return {'duplicate', woken}
 end
 for _, parent in ipairs(finish(id, 'done', DONE_KEPT_MS, 'result', result)) do
-  redis.call('SREM', key('u', parent), id)
-  if field(parent, 'state') == 'waiting' and redis.call('SCARD', key('u', parent)) == 0 then
-    enqueue(parent)
-  end
+  release_parent(parent, id)
 end
 return {'ok', woken}

@@ -58,13 +58,17 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A worker's hold on a job; `fence` tells it from every other claim, `attempt` counts from 1."""
+    """A worker's hold on a job; `fence` tells it from every other claim, `attempt` counts from 1.
+
+    Failures from before `forced_at` (seconds since the epoch) are to be forgotten.
+    """
 
     job_id: str
     fence: int
     spec: str
     attempt: int
     queue: str
+    forced_at: float = 0.0
 
 
 class Beat(StrEnum):
@@ -184,8 +188,15 @@ class Ledger:
         reply = self._run("claim", queue, worker, _ms(lease_s))
         if reply is None:
             return None
-        job_id, fence, spec, attempt = reply
-        return Claim(job_id=job_id, fence=int(fence), spec=spec, attempt=attempt, queue=queue)
+        job_id, fence, spec, attempt, forced_at = reply
+        return Claim(
+            job_id=job_id,
+            fence=int(fence),
+            spec=spec,
+            attempt=attempt,
+            queue=queue,
+            forced_at=int(forced_at or 0) / 1000,
+        )
 
     def beat(self, claim: Claim, *, lease_s: float) -> Beat:
         """Whether to go on; OK and CANCEL renew the lease."""
@@ -207,14 +218,23 @@ class Ledger:
         return Completion(outcome)
 
     def fail(
-        self, claim: Claim, failure: str, *, retry: bool, remember_s: float, max_attempts: int = 3
+        self,
+        claim: Claim,
+        failure: str,
+        *,
+        retry: bool,
+        remember_s: float,
+        max_attempts: int = 3,
+        spare_parents: bool = False,
     ) -> FailureOutcome:
         """Queues the job again if `retry` holds and attempts are left; else fails it and all that wait.
 
-        For `remember_s` new requests get the failure as their answer; later ones begin the job anew. The
-        record itself stays for an hour at least.
+        With `spare_parents` those that wait are queued instead, and find the failure when they ask for it again.
+
+        For `remember_s` new requests get the failure as their answer; later ones begin the job anew. The record itself
+        stays for an hour at least.
         """
-        arguments = (failure, int(retry), _ms(remember_s), max_attempts)
+        arguments = (failure, int(retry), _ms(remember_s), max_attempts, int(spare_parents))
         outcome, woken = self._run("fail", claim.job_id, claim.fence, *arguments)
         self._wake_all(woken)
         return FailureOutcome(outcome)

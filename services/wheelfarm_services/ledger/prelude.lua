@@ -142,6 +142,14 @@ local function finish(id, state, kept_ms, ...)
   return parents
 end
 
+-- A job that `parent` waited for is over: the parent is queued again once nothing of that kind is left.
+local function release_parent(parent, id)
+  redis.call('SREM', key('u', parent), id)
+  if field(parent, 'state') == 'waiting' and redis.call('SCARD', key('u', parent)) == 0 then
+    enqueue(parent)
+  end
+end
+
 -- Fails a job and all that wait for it, up to the roots. A stack, since chains are longer than Lua's recursion goes.
 local function fail(first, failure, cause, remembered_until)
   local kept_ms = math.max(ENDED_KEPT_MS, remembered_until - now_ms())

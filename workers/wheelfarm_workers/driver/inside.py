@@ -65,18 +65,51 @@ def build(task):
         "source_date_epoch": epoch,
         "pyproject_sha256": digest_of_file(os.path.join(source, "pyproject.toml")),
     }
+    apply_patches(source, task["patches"], facts)
+    settings = settings_for_cores(task["cores"], task["build_system"]["backend"], task["config_settings"])
     caller = hook_caller(source, task["build_system"])
-    asked = hook(caller.get_requires_for_build_wheel, task["config_settings"], facts)
+    asked = hook(caller.get_requires_for_build_wheel, settings, facts)
     required, missing = judge(asked) if asked else ([], [])
-    if missing:
+    if missing and not task["complete"]:
         answer("missing", requires=required, missing=missing, **facts)
     output = ROOT + "/build/wheel"
     os.mkdir(output)
-    made = hook(lambda settings: caller.build_wheel(output, settings), task["config_settings"], facts)
+    made = hook(lambda settings: caller.build_wheel(output, settings), settings, facts)
     path = os.path.join(output, os.path.basename(made))
     if not os.path.isfile(path) or os.path.islink(path):
         answer("failed", reason="the backend names a wheel that it did not make: %r" % made, **facts)
     answer("built", path, wheel=os.path.basename(made), requires=required, **facts)
+
+
+def apply_patches(source, count, facts):
+    """Apply the recipe's patches in order; one that does not apply exactly ends the build."""
+    import subprocess
+
+    for number in range(count):
+        words = ["patch", "-p1", "--batch", "--forward", "--fuzz=0", "--no-backup-if-mismatch", "--directory", source]
+        try:
+            subprocess.run([*words, "--input", "%s/in/%d.patch" % (ROOT, number)], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            answer("failed", reason="patch %d of the recipe does not apply: %s" % (number + 1, error), **facts)
+
+
+def settings_for_cores(cores, backend, settings):
+    """Have build tools use so many cores, each in its own way; the config settings to call the hooks with.
+
+    None of it changes what is built, and what the recipe sets stays.
+    """
+    if cores < 2:
+        return settings
+    configuration = ROOT + "/build/cores.cfg"
+    with open(configuration, "w") as file:
+        file.write("[build_ext]\nparallel = %d\n" % cores)
+    os.environ.setdefault("DIST_EXTRA_CONFIG", configuration)
+    os.environ.setdefault("MAKEFLAGS", "-j%d" % cores)
+    for name in ("CMAKE_BUILD_PARALLEL_LEVEL", "CARGO_BUILD_JOBS", "NPY_NUM_BUILD_JOBS", "MAX_JOBS"):
+        os.environ.setdefault(name, str(cores))
+    if backend == "mesonpy" and "compile-args" not in settings:
+        return {**settings, "compile-args": ["-j%d" % cores]}
+    return settings
 
 
 def hook(function, settings, facts):

@@ -1,0 +1,313 @@
+"""Recipes: what a project needs beyond its sdist to be built, kept by the farm in one TOML file a project.
+
+    project = "example"
+
+    [[recipe]]
+    reason = "Its C code was written for Cython 0.29."
+    versions = "<2"                                # PEP 440; every version when left out
+    python = ">=3.12"                              # the target's; every one when left out
+    build-constraints = ["cython<3"]               # bounds on build requirements
+    extra-build-requirements = ["numpy"]           # beside the sdist's own
+    build-requirements = ["setuptools"]            # instead of all of the sdist's own
+    environment = { EXAMPLE_WITHOUT_GPU = "1" }
+    config-settings = { setup-args = ["-Dblas=openblas"] }
+    patches = ["example-1.x.patch"]                # files beside this one, applied with `patch -p1`
+    limits = { timeout-s = 7200, memory-mib = 16384, disk-mib = 8192, cores = 1 }
+
+Every `[[recipe]]` that holds applies, in order: later ones add to lists and tables, and replace what is single. One
+whose build-requirements leave out what needs the project itself to be built is what breaks a build cycle.
+"""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+
+from wheelfarm.digest import digest_of
+from wheelfarm.errors import InputError
+from wheelfarm.requirements import parse_requirement
+
+T = TypeVar("T")
+
+_FILE_BYTES = 1 << 20
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_RESERVED = re.compile(r"PATH|HOME|TMPDIR|SOURCE_DATE_EPOCH|(PYTHON|PIP_|UV_|LD_|WHEELFARM_).*")
+_PATCH = re.compile(r"[A-Za-z0-9._+-]{1,100}\.patch")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeLimits:
+    """Limits of a build in place of the farm's; None keeps those. `cores` is how many a build may use at once."""
+
+    timeout_s: int | None = None
+    memory_mib: int | None = None
+    disk_mib: int | None = None
+    cores: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What applies to one version of a project on one Python. `patches` are the sha256s of their contents, in order."""
+
+    reason: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    config_settings: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    build_requirements: tuple[str, ...] | None = None
+    extra_build_requirements: tuple[str, ...] = ()
+    build_constraints: tuple[str, ...] = ()
+    patches: tuple[str, ...] = ()
+    limits: RecipeLimits = RecipeLimits()
+
+    @property
+    def digest(self) -> str:
+        """The recipe's identity, part of every request key; "" for one that asks for nothing."""
+        return "" if self == replace(_NOTHING, reason=self.reason) else digest_of(self.to_json())
+
+    @property
+    def build_digest(self) -> str:
+        """The digest of what may leave its mark in a wheel, which limits and reasons don't."""
+        return replace(self, reason="", limits=RecipeLimits()).digest
+
+    def merged(self, later: "Recipe") -> "Recipe":
+        """Both recipes together; what is single is the later one's where that has it."""
+        own, further = self.limits, later.limits
+        limits = {name: getattr(further, name) or getattr(own, name) for name in RecipeLimits.__slots__}
+        instead = self.build_requirements if later.build_requirements is None else later.build_requirements
+        return Recipe(
+            reason=" ".join(filter(None, (self.reason, later.reason))),
+            environment={**self.environment, **later.environment},
+            config_settings={**self.config_settings, **later.config_settings},
+            extra_build_requirements=(*self.extra_build_requirements, *later.extra_build_requirements),
+            build_constraints=(*self.build_constraints, *later.build_constraints),
+            patches=(*self.patches, *later.patches),
+            build_requirements=instead,
+            limits=RecipeLimits(**limits),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Recipe":
+        """Read what `to_json` wrote."""
+        lists: dict[str, Any] = {name: _tuple(value[name]) for name in _LISTS}
+        limits = RecipeLimits(**value["limits"])
+        return cls(
+            **{name: value[name] for name in ("reason", "environment", "config_settings")}, **lists, limits=limits
+        )
+
+
+_NOTHING = Recipe()
+_LISTS = (
+    "build_requirements",
+    "extra_build_requirements",
+    "build_constraints",
+    "patches",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """One `[[recipe]]`: what applies to which versions, on which Pythons."""
+
+    versions: SpecifierSet
+    python: SpecifierSet
+    recipe: Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectRecipes:
+    """A project's file. `source` is its text, `patches` maps the files that it names to their sha256s."""
+
+    project: str
+    source: str
+    patches: Mapping[str, str]
+    rules: tuple[Rule, ...]
+
+    def recipe_for(self, version: str, python_version: str) -> Recipe:
+        """What applies to a version on a Python; a recipe that asks for nothing where no rule holds."""
+        holding = (
+            rule.recipe
+            for rule in self.rules
+            if rule.versions.contains(version, prereleases=True)
+            and rule.python.contains(python_version, prereleases=True)
+        )
+        merged = _NOTHING
+        for recipe in holding:
+            merged = merged.merged(recipe)
+        return merged
+
+
+def read_recipe_file(path: Path) -> ProjectRecipes:
+    """The recipes of one file, with the patches beside it. Raises InputError naming the file and the key."""
+    text = _read_text(path)
+    patches = {name: hashlib.sha256(_read(path.parent / name)).hexdigest() for name in _patches_of(text, str(path))}
+    recipes = parse_recipes(text, origin=str(path), patches=patches)
+    if path.stem != recipes.project:
+        raise InputError(f"{path} holds recipes of {recipes.project!r}.", hint=f"Name it {recipes.project}.toml.")
+    return recipes
+
+
+def parse_recipes(text: str, *, origin: str, patches: Mapping[str, str]) -> ProjectRecipes:
+    """The recipes of a file's text; `patches` gives the sha256 of each patch it may name. Raises InputError."""
+    table = _Table(_loaded(text, origin), origin)
+    project = table.take("project", str, "")
+    if not project or canonicalize_name(project) != project:
+        raise InputError(f"{origin}: 'project' must be a normalised name, not {project!r}.")
+    entries = table.take("recipe", list, [])
+    table.end()
+    if not entries:
+        raise InputError(f"{origin} has no [[recipe]].")
+    rules = tuple(
+        _rule(_Table(entry, f"{origin}, recipe {number}"), patches) for number, entry in enumerate(entries, 1)
+    )
+    return ProjectRecipes(project=project, source=text, patches=dict(patches), rules=rules)
+
+
+class _Table:
+    """A TOML table that is read key by key; `end` refuses, by name, what nobody read."""
+
+    def __init__(self, value: Any, origin: str) -> None:
+        if not isinstance(value, dict):
+            raise InputError(f"{origin}: a table is expected, not {value!r:.80}.")
+        self._left = dict(value)
+        self._read: list[str] = []
+        self.origin = origin
+
+    def take(self, key: str, kind: type[T], default: T) -> T:
+        self._read.append(key)
+        value = self._left.pop(key, default)
+        if type(value) is not kind:
+            raise self.refused(key, f"{_KINDS[kind]} is expected, not {value!r:.80}")
+        return value
+
+    def refused(self, key: str, reason: str) -> InputError:
+        return InputError(f"{self.origin}: {key!r} is not accepted: {reason}.")
+
+    def requirements(self, key: str) -> tuple[str, ...] | None:
+        """The requirements under a key, None where it is absent."""
+        absent = key not in self._left
+        texts = self.take(key, list, [])
+        if absent:
+            return None
+        try:
+            return tuple(str(parse_requirement(text, origin=f"{self.origin}, {key}")) for text in texts)
+        except TypeError:
+            raise self.refused(key, "a list of requirements is expected") from None
+
+    def specifier(self, key: str) -> SpecifierSet:
+        text = self.take(key, str, "")
+        try:
+            return SpecifierSet(text)
+        except InvalidSpecifier:
+            raise self.refused(key, f"{text!r} is no version specifier (PEP 440)") from None
+
+    def end(self) -> None:
+        if self._left:
+            raise InputError(
+                f"{self.origin}: unknown key {sorted(self._left)[0]!r}.", hint=f"Known: {', '.join(sorted(self._read))}"
+            )
+
+
+_KINDS: Mapping[type, str] = {str: "a string", list: "a list", dict: "a table", int: "a whole number"}
+
+
+def _rule(table: _Table, patches: Mapping[str, str]) -> Rule:
+    reason = table.take("reason", str, "")
+    if not reason:
+        raise InputError(f"{table.origin}: 'reason' is missing: say why the project needs this.")
+    names = _patch_names(table)
+    if absent := [name for name in names if name not in patches]:
+        raise table.refused("patches", f"there is no {absent[0]!r} beside it")
+    recipe = Recipe(
+        reason=reason,
+        environment=_environment(table),
+        config_settings=_config_settings(table),
+        build_requirements=table.requirements("build-requirements"),
+        extra_build_requirements=table.requirements("extra-build-requirements") or (),
+        build_constraints=table.requirements("build-constraints") or (),
+        patches=tuple(patches[name] for name in names),
+        limits=_limits(table),
+    )
+    rule = Rule(versions=table.specifier("versions"), python=table.specifier("python"), recipe=recipe)
+    table.end()
+    return rule
+
+
+def _patch_names(table: _Table) -> list[str]:
+    names = table.take("patches", list, [])
+    if wrong := [name for name in names if not isinstance(name, str) or not _PATCH.fullmatch(name)]:
+        raise table.refused("patches", f"{wrong[0]!r} is not the name of a .patch file beside it")
+    return names
+
+
+def _environment(table: _Table) -> dict[str, str]:
+    found = table.take("environment", dict, {})
+    for name, value in found.items():
+        if not _VARIABLE.fullmatch(name) or _RESERVED.fullmatch(name):
+            raise table.refused("environment", f"the variable {name!r} is the farm's own, or no name of one")
+        if not isinstance(value, str) or "\0" in value:
+            raise table.refused("environment", f"{name} must be a string")
+    return found
+
+
+def _config_settings(table: _Table) -> dict[str, str | Sequence[str]]:
+    found = table.take("config-settings", dict, {})
+    for name, value in found.items():
+        if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+            raise table.refused("config-settings", f"{name!r} must be a string or a list of strings")
+    return found
+
+
+def _limits(table: _Table) -> RecipeLimits:
+    limits = _Table(table.take("limits", dict, {}), f"{table.origin}, limits")
+    found = {}
+    for name in (one.name for one in fields(RecipeLimits)):
+        key = name.replace("_", "-")
+        found[name] = limits.take(key, int, 0) or None
+        if (found[name] or 0) < 0:
+            raise limits.refused(key, "a number above 0 is expected")
+    limits.end()
+    return RecipeLimits(**found)
+
+
+def _patches_of(text: str, origin: str) -> list[str]:
+    """The patches that a file names, before anything else of it is judged."""
+    entries = _loaded(text, origin).get("recipe")
+    tables = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return [name for entry in tables for name in _patch_names(_Table(entry, origin))]
+
+
+def _loaded(text: str, origin: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{origin} is not TOML: {error}.") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return _read(path).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8.") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}.") from error
+    if len(data) > _FILE_BYTES:
+        raise InputError(f"{path} is larger than {_FILE_BYTES} bytes.")
+    return data
+
+
+def _tuple(value: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
