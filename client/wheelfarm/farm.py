@@ -11,6 +11,7 @@ import httpx
 
 from wheelfarm.errors import FarmUnavailable, HashMismatch, ProtocolError, WheelfarmError, error_from_json
 from wheelfarm.explanation import Explanation
+from wheelfarm.forecast import Forecast
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account
 from wheelfarm.target import Target
@@ -141,6 +142,15 @@ class Farm:
     def recipe(self, project: str) -> dict[str, Any]:
         """A project's recipe file: its `origin`, `source` and `patches`."""
         return dict(self._call("GET", f"/recipes/{project}").json())
+
+    def forecast(self, sdists: Sequence[Sdist], target: Target) -> list[Forecast]:
+        """What the farm can tell of builds before they are made, in the order of the sdists."""
+        body = {
+            "target": target.name,
+            "target_revision": target.revision,
+            "sdists": [asdict(sdist) for sdist in sdists],
+        }
+        return [Forecast.from_json(value) for value in self._call("POST", "/forecasts", json=body).json()]
 
     def download(self, wheel: BuiltWheel, path: Path) -> None:
         """Fetch a wheel to `path`, whole or not at all. Raises HashMismatch when the bytes are not the promised."""

@@ -21,7 +21,7 @@ whose build-requirements leave out what needs the project itself to be built is 
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,6 +73,11 @@ class Recipe:
     def build_digest(self) -> str:
         """The digest of what may leave its mark in a wheel, which limits and reasons don't."""
         return replace(self, reason="", limits=RecipeLimits()).digest
+
+    def requirements(self, own: Iterable[str]) -> tuple[str, ...]:
+        """What a build environment is resolved from; `own` is what the sdist and its backend ask for."""
+        chosen = own if self.build_requirements is None else self.build_requirements
+        return tuple(sorted({*chosen, *self.extra_build_requirements}))
 
     def merged(self, later: "Recipe") -> "Recipe":
         """Both recipes together; what is single is the later one's where that has it."""

@@ -43,6 +43,15 @@ class MetadataPending:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A resolution for which nothing was built: `unknown` are the sdists in it that were taken to require nothing,
+    because only their build can tell."""
+
+    sdists: tuple[Sdist, ...]
+    unknown: tuple[Sdist, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
     """What the source index could not give one resolution.
 
@@ -76,9 +85,9 @@ class SourceIndexClient(Protocol):
     def account(self, resolution_id: str) -> Account: ...
 
 
-def source_index_path(target: Target) -> str:
-    """The path of the source index as one target revision sees it."""
-    return f"/source/default/{target.name}/{target.revision[:16]}/simple/"
+def source_index_path(target: Target, *, estimate: bool = False) -> str:
+    """The path of the source index as one target revision sees it, or of the one for estimates."""
+    return f"/source/{'estimate' if estimate else 'default'}/{target.name}/{target.revision[:16]}/simple/"
 
 
 def resolve(
@@ -112,6 +121,27 @@ def resolve(
     raise explained(requirements, account, done.stderr.strip())
 
 
+def estimate(
+    requirements: Sequence[str],
+    *,
+    target: Target,
+    farm: SourceIndexClient,
+    cache_dir: Path,
+    constraints: Sequence[str] = (),
+) -> Estimate:
+    """Resolve for a target without having anything computed for it. Raises what `resolve` raises."""
+    resolution_id = uuid.uuid4().hex
+    with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as home:
+        done = _run_uv(requirements, constraints, {}, target, farm, cache_dir, resolution_id, Path(home), estimate=True)
+    account = farm.account(resolution_id)
+    if done.returncode == 0:
+        sdists = read_lock(done.stdout).sdists
+        return Estimate(sdists=sdists, unknown=tuple(sdist for sdist in sdists if sdist in account.pending))
+    if account.errors:
+        raise error_from_json(account.errors[0])
+    raise explained(requirements, account, done.stderr.strip())
+
+
 def read_lock(text: str) -> Resolution:
     """The sdists of a PEP 751 lock. Raises ProtocolError when it holds anything else."""
     try:
@@ -140,6 +170,8 @@ def _run_uv(
     cache_dir: Path,
     resolution_id: str,
     home: Path,
+    *,
+    estimate: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     command = [find_uv_bin(), "pip", "compile", "--no-config", "--no-header", "--quiet", "--color", "never"]
     command += ["--python", target.python, "--cache-dir", str(cache_dir)]
@@ -153,7 +185,7 @@ def _run_uv(
         "PATH": "/usr/bin:/bin",
         "HOME": str(home),
         "NO_PROXY": urlsplit(farm.url).hostname or "",
-        "UV_DEFAULT_INDEX": f"farm={farm.url}{source_index_path(target)}",
+        "UV_DEFAULT_INDEX": f"farm={farm.url}{source_index_path(target, estimate=estimate)}",
         "UV_INDEX_FARM_USERNAME": resolution_id,
         "UV_INDEX_FARM_PASSWORD": farm.token,
         "UV_HTTP_TIMEOUT": "600",

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import hmac
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.explanations import explanation_routes
+from wheelfarm_services.forecasts import forecast_routes
+from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Request, Requests
@@ -31,7 +32,6 @@ from wheelfarm_services.store import Store
 _SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 _IMMUTABLE = "max-age=365000000, immutable"
 _CHUNK = 1 << 20
-_BODY_BYTES = 16 << 20
 _CONTROL = re.compile(r"[^\t\n -~\u00a0-\u200d\u2010-\u2027\u2030-\u2065\u206a-\ud7ff\uf900-\ufffd]")
 
 
@@ -51,12 +51,14 @@ class Services:
 def create_app(services: Services) -> ASGIApp:
     """The ASGI application. Every path but /healthz asks for the farm's token, as Bearer or as Basic password."""
     endpoints = _Endpoints(services)
-    source = "/source/default/{target}/{revision}"
+    source, estimate = (f"/source/{view}/{{target}}/{{revision}}" for view in ("default", "estimate"))
     routes = [
         Route("/healthz", endpoints.health),
         Route("/targets/{name}/{revision}", endpoints.register, methods=["PUT"]),
         Route(source + "/simple/{project}/", endpoints.project_page),
         Route(source + "/virtual/{project}/{sha256}/{filename}", endpoints.virtual_metadata),
+        Route(estimate + "/simple/{project}/", endpoints.project_page),
+        Route(estimate + "/virtual/{project}/{sha256}/{filename}", endpoints.estimated_metadata),
         Route("/resolutions/{id}", endpoints.account),
         Route("/sdists", endpoints.mirror, methods=["POST"]),
         Route("/requests", endpoints.submit, methods=["POST"]),
@@ -69,6 +71,7 @@ def create_app(services: Services) -> ASGIApp:
         *explanation_routes(services.store),
         Route("/recipes", endpoints.recipes),
         Route("/recipes/{project}", endpoints.recipe),
+        *forecast_routes(services.store, services.ledger, services.sources, services.requests),
     ]
     app = Starlette(routes=routes, exception_handlers={WheelfarmError: _answer_error, Exception: _answer_error})
     return _Authenticated(app, services.token)
@@ -85,7 +88,7 @@ class _Endpoints:
         return PlainTextResponse("ok\n")
 
     async def register(self, http: HttpRequest) -> Response:
-        target = Target.from_json(_object(await _body(http)))
+        target = Target.from_json(json_object(await read_json_body(http)))
         if (target.name, target.revision) != (http.path_params["name"], http.path_params["revision"]):
             raise InputError("target: the path and the body name different targets.")
         self._services.requests.register(target)
@@ -111,9 +114,7 @@ class _Endpoints:
     def virtual_metadata(self, http: HttpRequest) -> Response:
         """Metadata of a virtual wheel; 425 while a job has to compute it, 404 for the wheel, which does not exist."""
         path, resolution = http.path_params, _resolution(http)
-        if not path["filename"].endswith(".whl.metadata"):
-            raise NotFound("A virtual wheel has metadata only.")
-        sdist = self._services.sources.find(path["project"], path["sha256"])
+        sdist = self._virtual(http)
         revision = self._full_revision(path["target"], path["revision"])
         try:
             metadata = self._services.sources.metadata(sdist, revision)
@@ -127,14 +128,31 @@ class _Endpoints:
             return PlainTextResponse("its metadata is not computed yet\n", 425)
         return Response(metadata, media_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE})
 
+    def estimated_metadata(self, http: HttpRequest) -> Response:
+        """The same for an estimate: what a job has yet to compute is noted as pending, and stands for no requirements.
+
+        That answer is for this resolution alone, so resolvers must not keep it.
+        """
+        path, resolution, sdist = http.path_params, _resolution(http), self._virtual(http)
+        try:
+            metadata = self._services.sources.metadata(sdist, self._full_revision(path["target"], path["revision"]))
+        except WheelfarmError as error:
+            self._services.accounts.error(resolution, error)
+            raise
+        if metadata is None:
+            self._services.accounts.pending(resolution, sdist)
+            unknown = f"Metadata-Version: 2.1\nName: {sdist.name}\nVersion: {sdist.version}\n"
+            return PlainTextResponse(unknown, headers={"Cache-Control": "no-store"})
+        return Response(metadata, media_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE})
+
     def account(self, http: HttpRequest) -> Response:
         return JSONResponse(self._services.accounts.read(http.path_params["id"], self._services.sources))
 
     async def mirror(self, http: HttpRequest) -> Response:
-        return await _threaded(self._mirror, await _body(http))
+        return await _threaded(self._mirror, await read_json_body(http))
 
     async def submit(self, http: HttpRequest) -> Response:
-        return await _threaded(self._submit, await _body(http))
+        return await _threaded(self._submit, await read_json_body(http))
 
     def request(self, http: HttpRequest) -> Response:
         return JSONResponse(self._services.requests.status(http.path_params["id"]))
@@ -187,11 +205,17 @@ class _Endpoints:
         if not isinstance(value, list):
             raise InputError("A list of sdists is expected.")
         for sdist in value:
-            self._services.sources.mirror(Sdist.from_json(_object(sdist)))
+            self._services.sources.mirror(Sdist.from_json(json_object(sdist)))
         return Response(status_code=204)
 
     def _submit(self, value: object) -> Response:
         return JSONResponse(self._services.requests.accept(Request.from_json(value)), status_code=202)
+
+    def _virtual(self, http: HttpRequest) -> Sdist:
+        """The sdist that a virtual wheel's metadata is asked for of; NotFound for the wheel itself."""
+        if not http.path_params["filename"].endswith(".whl.metadata"):
+            raise NotFound("A virtual wheel has metadata only.")
+        return self._services.sources.find(http.path_params["project"], http.path_params["sha256"])
 
     def _full_revision(self, target: str, prefix: str) -> str:
         keys = list(self._services.store.list(layout.target(target, "x").rpartition("/")[0] + "/"))
@@ -254,19 +278,6 @@ def _basic(given: str) -> tuple[str, str]:
     return user, password
 
 
-async def _body(http: HttpRequest) -> object:
-    data = b""
-    async for chunk in http.stream():
-        data += chunk
-        if len(data) > _BODY_BYTES:
-            raise InputError(f"The body is larger than {_BODY_BYTES} bytes.")
-    try:
-        value: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InputError("The body is not JSON.") from error
-    return value
-
-
 async def _threaded(function: Callable[[object], Response], value: object) -> Response:
     return await run_in_threadpool(function, value)
 
@@ -275,12 +286,6 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
     with file:
         while chunk := file.read(_CHUNK):
             yield chunk
-
-
-def _object(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise InputError("A JSON object is expected.")
-    return value
 
 
 async def _answer_error(http: HttpRequest, error: Exception) -> Response:

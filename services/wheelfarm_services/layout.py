@@ -13,6 +13,11 @@ def sdist_record(sha256: str) -> str:
     return f"sdists/{sha256}/record.json"
 
 
+def stated_build(sha256: str) -> str:
+    """What the sdist states of its build."""
+    return f"sdists/{sha256}/build.json"
+
+
 def static_metadata(sha256: str) -> str:
     """Core metadata that the sdist states for every target (PEP 643, PEP 621)."""
     return f"metadata/{sha256}/static"

@@ -46,6 +46,8 @@ PATHS = [
     ("GET", "/wheels/x/app.whl"),
     ("GET", "/flat/x/"),
     ("GET", "/explanations/x"),
+    ("POST", "/forecasts"),
+    ("GET", source_index_path(make_target(), estimate=True) + "app/"),
     ("GET", "/"),
     ("GET", "/nothing/here"),
     ("GET", "/healthz/"),
@@ -258,6 +260,22 @@ def test_metadata_that_must_be_computed_is_answered_425_and_noted(farm: Farm) ->
         layout.built_metadata(farm.sdist(DYNAMIC).sha256, make_target().revision), b"Metadata-Version: 2.1\n"
     )
     assert farm.metadata(DYNAMIC).status_code == 200
+
+
+def test_estimate_takes_metadata_that_must_be_computed_for_none_and_is_not_kept_by_resolvers(farm: Farm) -> None:
+    estimate = source_index_path(make_target(), estimate=True)
+    page = farm.client.get(estimate + "app/").json()
+    urls = [entry["url"] for entry in page["files"] if entry["filename"].endswith(".whl")]
+    assert all(url.startswith(estimate.replace("/simple/", "/virtual/")) for url in urls)
+    static, dynamic = (farm.client.get(url + ".metadata") for url in urls)
+    assert static.text == farm.metadata(STATIC).text
+    assert "immutable" in static.headers["cache-control"]
+    assert dynamic.text == "Metadata-Version: 2.1\nName: app\nVersion: 2.0\n"
+    assert dynamic.headers["cache-control"] == "no-store"
+    assert farm.accounts.notes[-1] == (RESOLUTION, "pending", farm.sdist(DYNAMIC))
+    farm.fail_metadata(Failure(failure_class=FailureClass.BUILD, error="build-failed", message="no header"))
+    assert farm.client.get(urls[1] + ".metadata").status_code == 200
+    assert farm.metadata(DYNAMIC).status_code == 422
 
 
 def test_metadata_that_failed_to_be_computed_is_the_reason(farm: Farm) -> None:

@@ -42,11 +42,7 @@ class StagedSdist:
     @property
     def requirements(self) -> list[str]:
         """The build requirements: the sdist's, static and dynamic, and the recipe's; or the recipe's instead."""
-        if self.recipe.build_requirements is not None:
-            own: Sequence[str] = self.recipe.build_requirements
-        else:
-            own = (*self.build_system.requires, *(self.asked or ()))
-        return sorted({*own, *self.recipe.extra_build_requirements})
+        return list(self.recipe.requirements((*self.build_system.requires, *(self.asked or ()))))
 
     @property
     def constraints(self) -> tuple[str, ...]:

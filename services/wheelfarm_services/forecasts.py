@@ -1,0 +1,136 @@
+"""Forecasts: for sdists that may be built, what the store, the ledger and the sdists themselves can tell beforehand."""
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wheelfarm.errors import (
+    BadSdist,
+    DirectReferenceRefused,
+    FarmUnavailable,
+    HashMismatch,
+    InputError,
+    UpstreamError,
+    error_from_json,
+)
+from wheelfarm.forecast import Doubt, Forecast
+from wheelfarm.job import Failure, Job, JobKind, JobState, Sdist
+from wheelfarm.target import Target
+from wheelfarm_services import layout
+from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_seconds
+from wheelfarm_services.doubts import needed_tools, stated_doubts
+from wheelfarm_services.failures import Failures
+from wheelfarm_services.json_body import json_object, read_json_body
+from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.recipe_book import RecipeBook
+from wheelfarm_services.requests import Requests
+from wheelfarm_services.source_index import SourceIndex
+from wheelfarm_services.stated_build import stated_build
+from wheelfarm_services.store import Store
+from wheelfarm_services.wheel_index import WheelIndex
+
+_MOST_SDISTS = 5000
+_READING = 8
+
+
+def forecast_routes(store: Store, ledger: Ledger, sources: SourceIndex, requests: Requests) -> list[Route]:
+    """`POST /forecasts`: the forecasts of `sdists` on a `target` in a `target_revision`, in their order."""
+    forecasts = Forecasts(store, ledger, sources, requests)
+
+    async def post(http: HttpRequest) -> Response:
+        return await run_in_threadpool(answer, await read_json_body(http))
+
+    def answer(body: object) -> Response:
+        value = json_object(body)
+        given = value.get("sdists")
+        if not isinstance(given, list) or len(given) > _MOST_SDISTS:
+            raise InputError(f"A list of at most {_MOST_SDISTS} sdists is expected.")
+        sdists = [Sdist.from_json(sdist) for sdist in given]
+        target = requests.target(str(value.get("target")), str(value.get("target_revision")))
+        return JSONResponse([forecast.to_json() for forecast in forecasts.of(sdists, target)])
+
+    return [Route("/forecasts", post, methods=["POST"])]
+
+
+class Forecasts:
+    """Forecasts builds from one store; `clock` tells the time in UTC."""
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        sources: SourceIndex,
+        requests: Requests,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._sources = sources
+        self._requests = requests
+        self._recipes = RecipeBook(store)
+        self._failures = Failures(store)
+        self._wheels = WheelIndex(store)
+        self._history = BuildHistory(store)
+        self._clock = clock
+
+    def of(self, sdists: Sequence[Sdist], target: Target) -> list[Forecast]:
+        """The forecasts of sdists, which are mirrored for it; nothing is built and nothing submitted.
+
+        Raises InputError for an sdist that the source index does not list.
+        """
+        past = self._history.of(target.name)
+        with ThreadPoolExecutor(_READING) as pool:
+            return list(pool.map(lambda sdist: self._forecast(sdist, target, past), sdists))
+
+    def _forecast(self, sdist: Sdist, target: Target, past: Sequence[PastBuild]) -> Forecast:
+        job = self._requests.job_for(JobKind.WHEEL, sdist, target)
+        if (manifest := self._wheels.find(job)) is not None:
+            return Forecast(sdist=sdist, job=job.id, wheel=manifest.wheel)
+        try:
+            stated = stated_build(sdist, self._store, self._sources)
+        except (BadSdist, DirectReferenceRefused, HashMismatch) as error:
+            return Forecast(sdist=sdist, job=job.id, doubts=(Doubt(text=error.message, likely=True),))
+        system, recipe = stated.build_system, self._recipes.recipe(job)
+        asked = self._asked(sdist, target)
+        requires = recipe.requirements((*system.requires, *(asked or ())))
+        seconds, source = expected_seconds(sdist, system.backend, past)
+        return Forecast(
+            sdist=sdist,
+            job=job.id,
+            backend=system.backend,
+            requires=requires,
+            constraints=recipe.build_constraints,
+            recipe=recipe.reason,
+            backend_asked=asked is not None,
+            tools=needed_tools(requires),
+            seconds=seconds,
+            seconds_from=source,
+            failure=self._failure(job),
+            doubts=stated_doubts(stated, self._upload_time(sdist), target.python_version, self._clock()),
+        )
+
+    def _asked(self, sdist: Sdist, target: Target) -> tuple[str, ...] | None:
+        data = self._store.get(layout.hook_requirements(sdist.sha256, target.revision))
+        return None if data is None else tuple(json.loads(data))
+
+    def _failure(self, job: Job) -> Failure | None:
+        """The failure that the next request of a job would be answered with."""
+        if (remembered := self._failures.find(job.request_key)) is not None:
+            return remembered.failure
+        record = self._ledger.job(job.id)
+        if record is None or record.state is not JobState.FAILED:
+            return None
+        failure = self._requests.failure(record)
+        passing = failure and isinstance(error_from_json(failure.to_json()), FarmUnavailable | UpstreamError)
+        return None if passing else failure
+
+    def _upload_time(self, sdist: Sdist) -> str:
+        record = self._store.get(layout.sdist_record(sdist.sha256))
+        return str(json.loads(record).get("upload_time", "")) if record else ""

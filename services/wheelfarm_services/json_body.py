@@ -1,0 +1,30 @@
+"""JSON bodies of requests: bounded, parsed, and their shape checked."""
+
+import json
+
+from starlette.requests import Request
+
+from wheelfarm.errors import InputError
+
+_BODY_BYTES = 16 << 20
+
+
+async def read_json_body(http: Request) -> object:
+    """The body of a request. Raises InputError when it is too large or no JSON."""
+    data = b""
+    async for chunk in http.stream():
+        data += chunk
+        if len(data) > _BODY_BYTES:
+            raise InputError(f"The body is larger than {_BODY_BYTES} bytes.")
+    try:
+        value: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError("The body is not JSON.") from error
+    return value
+
+
+def json_object(value: object) -> dict[str, object]:
+    """The value, which must be an object. Raises InputError."""
+    if not isinstance(value, dict):
+        raise InputError("A JSON object is expected.")
+    return value
