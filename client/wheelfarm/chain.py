@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from wheelfarm.errors import RequestFailed, WheelfarmError
 from wheelfarm.farm import Farm, RequestStatus
@@ -27,54 +28,66 @@ def build(
     wheelhouse: Wheelhouse,
     watch: Watch,
     retry: bool = False,
+    keep_going: bool = False,
 ) -> tuple[BuiltWheel, ...]:
     """The wheels of everything the requirements need, each built from its sdist, all of them in the wheelhouse.
 
-    With `retry` failures that the farm remembers are forgotten.
-
-    Raises RequestFailed when a build failed, and the reason when there is no resolution. An interrupted call gives up
-    its request: what nobody else waits for is not built.
+    With `retry` failures that the farm remembers are forgotten. Raises RequestFailed when a build failed, and the
+    reason when there is no resolution. To `keep_going` is to build what can be built all the same; the exception names
+    those wheels, which are in the wheelhouse, too. An interrupted call gives up its request: what nobody else waits for
+    is not built.
     """
     farm.register(target)
-    resolution = _resolve(requirements, target, farm, settings, watch, retry)
+    chain = _Chain(farm=farm, target=target, settings=settings, watch=watch, retry=retry, keep_going=keep_going)
+    resolution = chain.resolve(requirements)
     requirements.check_hashes(resolution.sdists)
     if not resolution.sdists:
         return ()
-    status = _follow(farm, JobKind.WHEEL, resolution.sdists, target, watch, retry)
-    wheels = tuple(status.wheels[job] for job in status.requested)
-    for wheel in wheelhouse.missing(wheels):
-        farm.download(wheel, wheelhouse.wheel(wheel))
+    status = chain.follow(JobKind.WHEEL, resolution.sdists)
+    wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
+    if keep_going or not status.failed:
+        for wheel in wheelhouse.missing(wheels):
+            farm.download(wheel, wheelhouse.wheel(wheel))
+    if status.failed:
+        raise RequestFailed(status.failed, wheels if keep_going else ())
     return wheels
 
 
-def _resolve(
-    requirements: Requirements, target: Target, farm: Farm, settings: Settings, watch: Watch, retry: bool
-) -> Resolution:
-    for _ in range(_ROUNDS):
-        found = resolve(
-            requirements.lines,
-            target=target,
-            farm=farm,
-            cache_dir=settings.cache / "uv",
-            constraints=requirements.constraints,
-            retry=retry,
-        )
-        if not isinstance(found, MetadataPending):
-            return found
-        _follow(farm, JobKind.METADATA, found.sdists, target, watch, retry)
-    raise WheelfarmError(f"The resolution still asked for metadata after {_ROUNDS} rounds.")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Chain:
+    """What the steps share: whom they ask, for which target, who watches, and what is done about failures."""
 
+    farm: Farm
+    target: Target
+    settings: Settings
+    watch: Watch
+    retry: bool
+    keep_going: bool
 
-def _follow(
-    farm: Farm, kind: JobKind, sdists: Sequence[Sdist], target: Target, watch: Watch, retry: bool
-) -> RequestStatus:
-    """Submit and wait for the end. Raises RequestFailed when a job has no result."""
-    request_id = uuid.uuid4().hex
-    try:
-        status = farm.wait(farm.submit(kind, sdists, target, request_id=request_id, force=retry), watch)
-    finally:
-        with suppress(WheelfarmError):
-            farm.close_request(request_id)
-    if status.failed:
-        raise RequestFailed(status.failed)
-    return status
+    def resolve(self, requirements: Requirements) -> Resolution:
+        """The pinned sdists; metadata that only builds can tell is computed on the way."""
+        for _ in range(_ROUNDS):
+            found = resolve(
+                requirements.lines,
+                target=self.target,
+                farm=self.farm,
+                cache_dir=self.settings.cache / "uv",
+                constraints=requirements.constraints,
+                retry=self.retry,
+            )
+            if not isinstance(found, MetadataPending):
+                return found
+            status = self.follow(JobKind.METADATA, found.sdists)
+            if status.failed:
+                raise RequestFailed(status.failed)
+        raise WheelfarmError(f"The resolution still asked for metadata after {_ROUNDS} rounds.")
+
+    def follow(self, kind: JobKind, sdists: Sequence[Sdist]) -> RequestStatus:
+        """Submit, and wait for the end or for the first failure; what then nobody else wants is not built."""
+        request_id = uuid.uuid4().hex
+        try:
+            submitted = self.farm.submit(kind, sdists, self.target, request_id=request_id, force=self.retry)
+            return self.farm.wait(submitted, self.watch, keep_going=self.keep_going)
+        finally:
+            with suppress(WheelfarmError):
+                self.farm.close_request(request_id)

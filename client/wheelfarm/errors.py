@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from wheelfarm.job import JobStatus
+    from wheelfarm.wheel import BuiltWheel
 
 
 class WheelfarmError(Exception):
@@ -169,10 +170,12 @@ def error_from_json(value: Mapping[str, object]) -> WheelfarmError:
 
 
 class RequestFailed(Exception):
-    """Jobs of a request failed; `error` is the first one's reason, `jobs` all of them."""
+    """Jobs of a request failed; `error` is the first one's reason, `jobs` all of them. `wheels` are those that were
+    built all the same, where that was asked for."""
 
-    def __init__(self, jobs: "Sequence[JobStatus]") -> None:
+    def __init__(self, jobs: "Sequence[JobStatus]", wheels: "Sequence[BuiltWheel]" = ()) -> None:
         failure = jobs[0].failure
         self.jobs = tuple(jobs)
+        self.wheels = tuple(wheels)
         self.error = error_from_json(failure.to_json()) if failure else WheelfarmError("A job failed without a reason.")
         super().__init__(self.error.message)

@@ -24,13 +24,15 @@ POLL_S = 0.1
 class RequestStatus:
     """A request as the farm reports it: the jobs asked for, everything they wait for, and the wheels that are there.
 
-    `requested` are the ids of the jobs that were asked for, in that order; `wheels` maps ids of finished ones.
+    `requested` are the ids of the jobs that were asked for, in that order; `wheels` maps ids of finished ones; `now` is
+    the farm's clock, by which the times of jobs are told.
     """
 
     id: str
     requested: tuple[str, ...]
     jobs: dict[str, JobStatus]
     wheels: dict[str, BuiltWheel]
+    now: float
 
     @property
     def final(self) -> bool:
@@ -50,6 +52,7 @@ class RequestStatus:
             requested=tuple(value["requested"]),
             jobs={job.id: job for job in jobs},
             wheels={job: BuiltWheel.from_json(wheel) for job, wheel in value["wheels"].items()},
+            now=float(value["now"]),
         )
 
 
@@ -102,10 +105,13 @@ class Farm:
     def request(self, request_id: str) -> RequestStatus:
         return RequestStatus.from_json(self._call("GET", f"/requests/{request_id}").json())
 
-    def wait(self, status: RequestStatus, watch: Callable[[RequestStatus], None]) -> RequestStatus:
-        """Follow a request until every job it asked for has ended; `watch` sees each state on the way."""
+    def wait(
+        self, status: RequestStatus, watch: Callable[[RequestStatus], None], *, keep_going: bool = False
+    ) -> RequestStatus:
+        """Follow a request until every job it asked for has ended or, unless it shall `keep_going`, one has failed;
+        `watch` sees each state on the way."""
         watch(status)
-        while not status.final:
+        while not status.final and (keep_going or not status.failed):
             time.sleep(POLL_S)
             status = self.request(status.id)
             watch(status)

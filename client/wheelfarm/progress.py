@@ -1,11 +1,17 @@
-"""Progress on stderr: one plain line an event, each told once, however often a request's state is read."""
+"""Progress on stderr: a live table on a terminal, elsewhere one plain line an event, each told once."""
 
+import os
 import sys
 import time
-from typing import TextIO
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
 
-from wheelfarm.farm import RequestStatus
+from wheelfarm.board import Board
 from wheelfarm.job import JobKind, JobState, JobStatus
+
+if TYPE_CHECKING:
+    from wheelfarm.farm import RequestStatus
 
 _UNSANDBOXED = "[unsandboxed] "
 
@@ -14,40 +20,62 @@ class Reporter:
     """Writes lines to `stream`; with `unsandboxed` every one says so."""
 
     def __init__(self, *, unsandboxed: bool, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._prefix = _UNSANDBOXED if unsandboxed else ""
-        self._quiet = quiet
-        self._stream = stream or sys.stderr
+        self.prefix = _UNSANDBOXED if unsandboxed else ""
+        self.quiet = quiet
+        self.stream = stream or sys.stderr
+        self._write: Callable[[str], None] = self._print
 
     def say(self, line: str) -> None:
         """One line that a person may skip."""
-        if not self._quiet:
+        if not self.quiet:
             self.insist(line)
 
     def insist(self, text: str) -> None:
         """Lines that are told even when quiet."""
         for line in text.splitlines():
-            print(f"{self._prefix}{line}", file=self._stream, flush=True)
+            self._write(f"{self.prefix}{line}")
+
+    @contextmanager
+    def through(self, write: Callable[[str], None]) -> Iterator[None]:
+        """Have lines written by `write`, which knows what else is on the screen."""
+        self._write = write
+        try:
+            yield
+        finally:
+            self._write = self._print
+
+    def shows_tables(self, environment: Mapping[str, str]) -> bool:
+        """Whether lines can be written over: the stream is a terminal, and somebody looks."""
+        return self.stream.isatty() and not self.quiet and environment.get("TERM", "dumb") != "dumb"
+
+    def _print(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
 
 
 class Progress:
-    """Turns successive states of requests into events."""
+    """Turns successive states of requests into events, and into the board that a live table shows."""
 
     def __init__(self, reporter: Reporter) -> None:
+        self.board = Board()
         self._reporter = reporter
         self._told: dict[str, JobState] = {}
         self._running: dict[str, float] = {}
-        self._started: set[str] = set()
 
-    def watch(self, status: RequestStatus) -> None:
+    def watch(self, status: "RequestStatus") -> None:
         """Tell what is new."""
+        self.board.update(status)
         for job in status.jobs.values():
             if job.kind is JobKind.WHEEL and self._is_news(job) and (line := self._line(job)):
                 self._reporter.say(line)
 
+    def enter(self, phase: str) -> None:
+        """Tell what is done from now on, until the next state of a request."""
+        self.board.phase = phase
+
     @property
     def built(self) -> int:
         """How many wheels were built while this watched."""
-        return sum(self._told[job] is JobState.DONE for job in self._started)
+        return self.board.totals.built
 
     def _is_news(self, job: JobStatus) -> bool:
         """Whether a job's state is new and worth a line: one that runs is told when it is seen doing so twice, for
@@ -63,15 +91,33 @@ class Progress:
     def _line(self, job: JobStatus) -> str:
         match job.state:
             case JobState.RUNNING:
-                self._started.add(job.id)
                 return f"building {job.sdist} ({job.id[:12]})" + (f", attempt {job.attempt}" if job.attempt > 1 else "")
-            case JobState.DONE if job.started_at > 0:
-                self._started.add(job.id)
+            case JobState.DONE if self.board.is_built(job):
                 return f"built    {job.sdist} in {job.finished_at - job.started_at:.1f} s"
             case JobState.FAILED:
                 return f"failed   {job.sdist} ({job.id[:12]})"
             case _:
                 return ""
+
+
+class QuietOnBuilding(Progress):
+    """Progress beside a table, which shows what is building: only ends are told in lines."""
+
+    def _line(self, job: JobStatus) -> str:
+        return "" if job.state is JobState.RUNNING else super()._line(job)
+
+
+@contextmanager
+def progress_on(reporter: Reporter) -> Iterator[Progress]:
+    """Progress as the reporter's stream can show it."""
+    if not reporter.shows_tables(os.environ):
+        yield Progress(reporter)
+        return
+    from wheelfarm.live_table import live_table
+
+    progress = QuietOnBuilding(reporter)
+    with live_table(progress.board, reporter):
+        yield progress
 
 
 def seconds_since(start: float) -> str:

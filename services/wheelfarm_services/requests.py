@@ -218,6 +218,7 @@ class Requests:
             "requested": [job.id for job in jobs],
             "jobs": [status.to_json() for status in statuses.values()],
             "wheels": wheels,
+            "now": self._ledger.now(),
         }
 
     def _unrecorded(self, job: Job) -> JobStatus:

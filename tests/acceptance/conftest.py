@@ -1,14 +1,20 @@
 """The command as users run it: a home of its own, an upstream index on loopback, everything else real."""
 
+import fcntl
 import json
 import os
+import pty
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +35,42 @@ class Done:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+@dataclass(kw_only=True)
+class Terminal:
+    """A command on a pseudo terminal, what it has shown, and what it wrote to stdout."""
+
+    process: "subprocess.Popen[str]"
+    descriptor: int
+    shown: str = ""
+    out: str = ""
+
+    def read_until(self, text: str, timeout_s: float = 60) -> None:
+        """Read until a text was shown."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.shown:
+            if time.monotonic() > deadline or not self._read():
+                pytest.fail(f"{text!r} was not shown but {self.shown!r}")
+
+    def read_to_end(self, timeout_s: float = 120) -> int:
+        """Read until the command has ended; its exit code."""
+        deadline = time.monotonic() + timeout_s
+        while self._read():
+            if time.monotonic() > deadline:
+                pytest.fail(f"the command did not end: {self.shown!r}")
+        self.out = self.process.communicate(timeout=10)[0]
+        return self.process.returncode
+
+    def _read(self) -> bool:
+        if not select.select([self.descriptor], [], [], 1.0)[0]:
+            return True
+        try:
+            data = os.read(self.descriptor, 65536)
+        except OSError:  # Linux tells the end of a pseudo terminal so
+            return False
+        self.shown += data.decode(errors="replace")
+        return bool(data)
 
 
 @dataclass(kw_only=True)
@@ -63,6 +105,29 @@ class Home:
             text=True,
             process_group=0,
         )
+
+    @contextmanager
+    def on_terminal(self, *words: str | Path, environment: Mapping[str, str] | None = None) -> Iterator["Terminal"]:
+        """The command, its stderr on a terminal of 80 columns and 24 lines."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        with subprocess.Popen(
+            [sys.executable, "-m", "wheelfarm", *map(str, words)],
+            env={**self.environment, "TERM": "xterm-256color", **(environment or {})},
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            text=True,
+            process_group=0,
+        ) as process:
+            os.close(theirs)
+            try:
+                yield Terminal(process=process, descriptor=ours)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                os.close(ours)
 
     def run(self, *words: str | Path, environment: Mapping[str, str] | None = None, timeout_s: float = 120) -> Done:
         """Run the command to its end."""

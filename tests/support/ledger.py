@@ -38,6 +38,9 @@ class FakeLedger:
     def as_ledger(self) -> Ledger:
         return cast(Ledger, self)
 
+    def now(self) -> float:
+        return 1000.0
+
     def ping(self) -> None:
         self._fail("ping")
 

@@ -8,6 +8,7 @@ from wheelfarm.progress import Progress, Reporter
 
 JOB = JobStatus(id="0123456789abcdef", kind=JobKind.WHEEL, sdist=make_sdist(), state=JobState.QUEUED)
 RUNNING = replace(JOB, state=JobState.RUNNING, attempt=1)
+NOW = 9.0
 DONE = replace(JOB, state=JobState.DONE, started_at=10.0, finished_at=12.25)
 
 
@@ -15,7 +16,7 @@ def watch(*states: JobStatus, unsandboxed: bool = False, quiet: bool = False) ->
     stream = io.StringIO()
     progress = Progress(Reporter(unsandboxed=unsandboxed, quiet=quiet, stream=stream))
     for job in states:
-        progress.watch(RequestStatus(id="r", requested=(job.id,), jobs={job.id: job}, wheels={}))
+        progress.watch(RequestStatus(id="r", requested=(job.id,), jobs={job.id: job}, wheels={}, now=NOW))
     return stream.getvalue().splitlines(), progress
 
 
@@ -40,6 +41,12 @@ def test_job_that_ends_between_two_looks_is_told_as_built() -> None:
 
 def test_wheel_that_was_there_before_is_not_told_as_built() -> None:
     lines, progress = watch(replace(JOB, state=JobState.DONE))
+    assert lines == []
+    assert progress.built == 0
+
+
+def test_wheel_that_was_built_for_others_before_is_not_told_as_built() -> None:
+    lines, progress = watch(replace(JOB, state=JobState.DONE, started_at=NOW - 5, finished_at=NOW - 1))
     assert lines == []
     assert progress.built == 0
 

@@ -2,37 +2,48 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from wheelfarm.commands.command import reporting
+from wheelfarm.commands.command import Command, reporting
 from wheelfarm.commands.obtaining import Asked, asking_options, obtain
+from wheelfarm.errors import RequestFailed
 from wheelfarm.installation import find_environment
+from wheelfarm.wheel import BuiltWheel
 
 
 @click.command("build")
 @asking_options
 @click.option("--out", type=click.Path(path_type=Path), help="Copy the wheels there, for pip's --find-links.")
 def build_command(asked: Asked, out: Path | None, **shared: Any) -> None:
-    """Build the requirements and all that they need, without installing."""
+    """Build the requirements and all that they need, without installing.
+
+    With --keep-going the wheels that could be built are delivered even though others failed.
+    """
     with reporting(**shared) as command:
         requirements = asked.read()
         environment = find_environment(os.environ, python=asked.python or "python3", venv=None, directory=None)
-        found = obtain(command, asked, requirements, environment)
-        paths = [_delivered(command.wheelhouse.wheel(wheel), out) for wheel in found.wheels]
-        command.answer(
-            {
-                "wheels": [
-                    {**wheel.to_json(), "path": str(path)} for wheel, path in zip(found.wheels, paths, strict=True)
-                ]
-            },
-            [str(path) for path in paths],
-        )
+        try:
+            found = obtain(command, asked, requirements, environment)
+        except RequestFailed as failed:
+            delivered = _delivered(command, failed.wheels, out)
+            if not command.as_json:
+                command.answer({}, [wheel["path"] for wheel in delivered])
+            command.fail(failed, {"wheels": delivered})
+        delivered = _delivered(command, found.wheels, out)
+        command.answer({"wheels": delivered}, [wheel["path"] for wheel in delivered])
 
 
-def _delivered(wheel: Path, out: Path | None) -> Path:
+def _delivered(command: Command, wheels: Sequence[BuiltWheel], out: Path | None) -> list[dict[str, str]]:
+    """The wheels as results tell them, each with its path, copied to `out` where that is given."""
+    paths = [_copied(command.wheelhouse.wheel(wheel), out) for wheel in wheels]
+    return [{**wheel.to_json(), "path": str(path)} for wheel, path in zip(wheels, paths, strict=True)]
+
+
+def _copied(wheel: Path, out: Path | None) -> Path:
     if out is None:
         return wheel
     out.mkdir(parents=True, exist_ok=True)

@@ -3,18 +3,19 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import click
 
 from wheelfarm.errors import RequestFailed, WheelfarmError
 from wheelfarm.installation import Environment
-from wheelfarm.progress import Reporter
+from wheelfarm.progress import Progress, Reporter, progress_on
 from wheelfarm.settings import Settings
 from wheelfarm.target import Target, host_target
 from wheelfarm.wheelhouse import Wheelhouse
@@ -36,6 +37,8 @@ class Command:
         self.settings = settings
         self.as_json = as_json
         self.reporter = Reporter(unsandboxed=settings.sandbox == "none", quiet=quiet)
+        self._shown = ExitStack()
+        self._progress: Progress | None = None
 
     @property
     def wheelhouse(self) -> Wheelhouse:
@@ -46,6 +49,22 @@ class Command:
 
     def target(self, environment: Environment) -> Target:
         return host_target(environment.python, sandbox=self.settings.sandbox, memory=self.settings.cache / "targets")
+
+    @property
+    def progress(self) -> Progress:
+        """What the farm's states are told to; shown from the first use until a result or an error is."""
+        if self._progress is None:
+            self._progress = self._shown.enter_context(progress_on(self.reporter))
+        return self._progress
+
+    def enter(self, phase: str) -> None:
+        """Tell what is done next where progress is shown; where nothing had to be built, the rest takes no time."""
+        if self._progress is not None:
+            self._progress.enter(phase)
+
+    def end_progress(self) -> None:
+        """Leave the terminal as it was."""
+        self._shown.close()
 
     @contextmanager
     def farm(self) -> Iterator["Farm"]:
@@ -65,8 +84,45 @@ class Command:
 
     def answer(self, value: dict[str, Any], text: Sequence[str]) -> None:
         """The result: a JSON document, or lines."""
+        self.end_progress()
         for line in [json.dumps(value, indent=2)] if self.as_json else text:
             click.echo(line)
+
+    def fail(self, failed: RequestFailed, value: Mapping[str, Any] = MappingProxyType({})) -> NoReturn:
+        """End with the exit code of the first failed job: the tail of its log and its reason are told, of each further
+        one its reason and where its log is. As JSON, `value` is told beside them."""
+        self.end_progress()
+        first, *others = failed.jobs
+        if first.failure and first.failure.log_tail:
+            tail = first.failure.log_tail.splitlines()[-_TAIL_LINES:]
+            self.reporter.insist("\n".join(f"  | {printable(line)}" for line in tail))
+            self.reporter.insist(f"the whole log: {_log_command(first)}")
+        for job in others:
+            reason = _first_line(job.failure.message if job.failure else "without a reason")
+            self.reporter.insist(f"also failed: {job.sdist}: {reason} ({_log_command(job)})")
+        self.tell(failed.error, {"jobs": [job.id for job in failed.jobs], "failed": _failures(failed), **value})
+        sys.exit(failed.error.exit_code)
+
+    def tell(self, error: WheelfarmError, value: Mapping[str, Any] = MappingProxyType({"jobs": ()})) -> None:
+        """Say what happened and what to do next."""
+        self.end_progress()
+        self.reporter.insist(f"error: {printable(error.message)}")
+        if error.hint:
+            self.reporter.insist(f"hint: {printable(error.hint)}")
+        if self.as_json:
+            click.echo(json.dumps({**error.to_json(), **value}, indent=2))
+
+
+def _log_command(job: "JobStatus") -> str:
+    cause = job.failure.cause if job.failure else ""
+    return f"wheelfarm logs {(cause or job.id)[:12]}"
+
+
+def _failures(failed: RequestFailed) -> list[dict[str, str]]:
+    return [
+        {**(job.failure.to_json() if job.failure else {}), "job": job.id, "sdist": str(job.sdist)}
+        for job in failed.jobs
+    ]
 
 
 def shared_options(function: Verb) -> Verb:
@@ -95,28 +151,20 @@ def reporting(*, as_json: bool, quiet: bool, sandbox: str | None) -> Iterator[Co
         command = Command(settings, as_json=as_json, quiet=quiet)
         yield command
     except KeyboardInterrupt:
+        command.end_progress()
         command.reporter.insist("interrupted: what is finished is kept, and the same command goes on from there")
         sys.exit(_INTERRUPTED)
     except RequestFailed as failed:
-        _report(command, failed.error, failed.jobs)
-        sys.exit(failed.error.exit_code)
+        command.fail(failed)
     except WheelfarmError as error:
-        _report(command, error, [])
+        command.tell(error)
         sys.exit(error.exit_code)
+    finally:
+        command.end_progress()
 
 
-def _report(command: Command, error: WheelfarmError, jobs: Sequence["JobStatus"]) -> None:
-    """Say what happened, the log's tail and where the whole of it is, and what to do next."""
-    for job in jobs[:1]:
-        if job.failure and job.failure.log_tail:
-            tail = job.failure.log_tail.splitlines()[-_TAIL_LINES:]
-            command.reporter.insist("\n".join(f"  | {printable(line)}" for line in tail))
-            command.reporter.insist(f"the whole log: wheelfarm logs {(job.failure.cause or job.id)[:12]}")
-    command.reporter.insist(f"error: {printable(error.message)}")
-    if error.hint:
-        command.reporter.insist(f"hint: {printable(error.hint)}")
-    if command.as_json:
-        click.echo(json.dumps({**error.to_json(), "jobs": [job.id for job in jobs]}, indent=2))
+def _first_line(text: str) -> str:
+    return printable(text.partition("\n")[0])
 
 
 def printable(text: str) -> str:

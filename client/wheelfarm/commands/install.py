@@ -24,6 +24,7 @@ def install_command(asked: Asked, venv: Path | None, target_dir: Path | None, **
         requirements = asked.read()
         environment = find_environment(os.environ, python=asked.python, venv=venv, directory=target_dir)
         found = obtain(command, asked, requirements, environment)
+        command.enter("installing")
         new = install(found, command.wheelhouse, environment, cache_dir=command.settings.cache / "uv")
         command.reporter.say(
             f"installed {len(new)} of {len(found.wheels)} packages into {environment.shown} in {seconds_since(start)}"

@@ -9,7 +9,7 @@ import click
 
 from wheelfarm.commands.command import Command, Verb, shared_options
 from wheelfarm.installation import Environment
-from wheelfarm.progress import Progress, seconds_since
+from wheelfarm.progress import seconds_since
 from wheelfarm.requirements import Requirements, read_requirements
 from wheelfarm.wheelhouse import Remembered
 
@@ -24,6 +24,7 @@ class Asked:
     python: str | None
     upgrade: bool
     retry: bool
+    keep_going: bool
 
     def read(self) -> Requirements:
         """The requirements, with the files that they name. Raises InputError."""
@@ -42,6 +43,7 @@ def asking_options(function: Verb) -> Verb:
     path = click.Path(path_type=Path)
     for option in (
         click.option("--retry", is_flag=True, help="Forget failures: build again what failed before."),
+        click.option("--keep-going", is_flag=True, help="After a failure, build all the same what can be built."),
         click.option("--upgrade", is_flag=True, help="Resolve anew instead of taking up a resolution of the last day."),
         click.option(
             "-p", "--python", help="The environment or interpreter to build for: a path, a name or a version."
@@ -62,8 +64,9 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, environme
     from wheelfarm.chain import build
 
     start = time.monotonic()
+    progress = command.progress
+    progress.enter("resolving")
     with command.farm() as farm:
-        progress = Progress(command.reporter)
         wheels = build(
             requirements,
             target,
@@ -72,6 +75,7 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, environme
             wheelhouse=command.wheelhouse,
             watch=progress.watch,
             retry=asked.retry,
+            keep_going=asked.keep_going,
         )
     command.reporter.say(f"{len(wheels)} wheels for {target.name}, {progress.built} built in {seconds_since(start)}")
     return command.wheelhouse.remember(requirements, target, wheels)

@@ -306,6 +306,11 @@ class Ledger:
         """How many wake-ups each queue misses, given how many lie in the broker's queues of those names."""
         return {name: max(0, jobs - queue_lengths.get(name, 0)) for name, jobs in self.queues().items()}
 
+    def now(self) -> float:
+        """The clock by which all times of jobs are told, in seconds since the epoch."""
+        seconds, microseconds = self._patiently(self._redis.time)
+        return int(seconds) + int(microseconds) / 1e6
+
     def ping(self) -> None:
         """Nothing, once Redis answers."""
         self._patiently(lambda: bool(self._redis.ping()))
