@@ -13,7 +13,7 @@ from wheelfarm.errors import FarmUnavailable, HashMismatch, ProtocolError, Wheel
 from wheelfarm.explanation import Explanation
 from wheelfarm.forecast import Forecast
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
-from wheelfarm.resolution import Account
+from wheelfarm.resolution import Account, source_index_path
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
 
@@ -132,6 +132,11 @@ class Farm:
     def account(self, resolution_id: str) -> Account:
         """What the source index could not give to one resolution."""
         return Account.from_json(self._call("GET", f"/resolutions/{resolution_id}").json())
+
+    def sdists(self, name: str, target: Target) -> list[dict[str, Any]]:
+        """What the source index lists of a project for a target: file entries as PEP 691 and PEP 700 give them."""
+        page = self._call("GET", f"{source_index_path(target)}{name}/").json()
+        return [file for file in page["files"] if not str(file["filename"]).endswith(".whl")]
 
     def mirror(self, sdists: Sequence[Sdist]) -> None:
         """Have the source index bring sdists into the store."""

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -97,20 +96,18 @@ def resolve(
     farm: SourceIndexClient,
     cache_dir: Path,
     constraints: Sequence[str] = (),
-    uploaded_by: Mapping[str, str] = MappingProxyType({}),
     retry: bool = False,
 ) -> Resolution | MetadataPending:
     """Resolve for a target. Safe to repeat; a warm repetition takes some ten milliseconds.
 
-    `cache_dir` is uv's own, never the user's. Of the projects in `uploaded_by` only versions that were there at that
-    time (ISO 8601) are considered. With `retry` metadata that could not be computed before is pending anew.
+    `cache_dir` is uv's own, never the user's. With `retry` metadata that could not be computed before is pending anew.
 
     Raises UnknownProject, NoSdist, UpstreamError, HashMismatch or BadSdist when the source index knows the reason, and
     NoSolution with uv's explanation otherwise.
     """
     resolution_id = uuid.uuid4().hex
     with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as home:
-        done = _run_uv(requirements, constraints, uploaded_by, target, farm, cache_dir, resolution_id, Path(home))
+        done = _run_uv(requirements, constraints, target, farm, cache_dir, resolution_id, Path(home))
     if done.returncode == 0:
         return read_lock(done.stdout)
     account = farm.account(resolution_id)
@@ -132,7 +129,7 @@ def estimate(
     """Resolve for a target without having anything computed for it. Raises what `resolve` raises."""
     resolution_id = uuid.uuid4().hex
     with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as home:
-        done = _run_uv(requirements, constraints, {}, target, farm, cache_dir, resolution_id, Path(home), estimate=True)
+        done = _run_uv(requirements, constraints, target, farm, cache_dir, resolution_id, Path(home), estimate=True)
     account = farm.account(resolution_id)
     if done.returncode == 0:
         sdists = read_lock(done.stdout).sdists
@@ -164,7 +161,6 @@ def read_lock(text: str) -> Resolution:
 def _run_uv(
     requirements: Sequence[str],
     constraints: Sequence[str],
-    uploaded_by: Mapping[str, str],
     target: Target,
     farm: SourceIndexClient,
     cache_dir: Path,
@@ -179,8 +175,6 @@ def _run_uv(
     if constraints:
         (home / "constraints.txt").write_text("\n".join(constraints) + "\n")
         command += ["--constraint", str(home / "constraints.txt")]
-    for name, time in uploaded_by.items():
-        command += ["--exclude-newer-package", f"{name}={time}"]
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(home),

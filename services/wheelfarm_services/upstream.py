@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -131,7 +132,8 @@ class Upstream:
         try:
             details = simple.parse_project_details(answer.text, content_type, name)
             about = canonicalize_name(details["name"])
-            page = _read_page(name, details, _redacted(str(answer.url)))
+            times = {} if "json" in content_type else _upload_times(answer.text)
+            page = _read_page(name, details, times, _redacted(str(answer.url)))
         except _UNREADABLE as error:
             raise self._refused(f"sent a page for {name} that can't be read ({content_type}): {error}") from error
         if about != name:
@@ -197,13 +199,37 @@ class Upstream:
         )
 
 
-def _read_page(name: str, details: Mapping[str, Any], base_url: str) -> ProjectPage:
+class _Anchors(HTMLParser):
+    """The upload times that the links of an HTML page state, by file name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[str, str] = {}
+        self._time = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._time = (dict(attrs).get("data-upload-time") or "") if tag == "a" else ""
+
+    def handle_data(self, data: str) -> None:
+        if self._time:
+            self.times[data.strip()] = self._time
+            self._time = ""
+
+
+def _upload_times(text: str) -> dict[str, str]:
+    """Upload times of an HTML page, by file name: indexes tell them as `data-upload-time`, which no standard names."""
+    anchors = _Anchors()
+    anchors.feed(text)
+    return anchors.times
+
+
+def _read_page(name: str, details: Mapping[str, Any], times: Mapping[str, str], base_url: str) -> ProjectPage:
     sdists: dict[Version, ListedSdist] = {}
     wheels: set[Version] = set()
     for file in details["files"]:
         if (wheel := _wheel_version(name, file["filename"])) is not None:
             wheels.add(wheel)
-        elif (listed := _listed(name, file, base_url)) is not None:
+        elif (listed := _listed(name, file, times, base_url)) is not None:
             version = Version(listed.sdist.version)
             if version not in sdists or listed.sdist.filename.endswith(".tar.gz"):
                 sdists[version] = listed
@@ -224,7 +250,7 @@ def _wheel_version(name: str, filename: str) -> Version | None:
     return version if project == name else None
 
 
-def _listed(name: str, file: Mapping[str, Any], base_url: str) -> ListedSdist | None:
+def _listed(name: str, file: Mapping[str, Any], times: Mapping[str, str], base_url: str) -> ListedSdist | None:
     """The file as an sdist, or None where it is none that can be named and checked (no sha256, another project)."""
     sha256 = str((file.get("hashes") or {}).get("sha256", "")).lower()
     value = {"name": name, "filename": file["filename"], "sha256": sha256}
@@ -241,9 +267,15 @@ def _listed(name: str, file: Mapping[str, Any], base_url: str) -> ListedSdist | 
         url=_redacted(urljoin(base_url, file["url"])),
         requires_python=file.get("requires-python") or "",
         yanked=yanked if isinstance(yanked, str) else ("" if yanked else False),
-        upload_time=file.get("upload-time") or "",
+        upload_time=_time(file.get("upload-time") or times.get(file["filename"], "")),
         size=file.get("size"),
     )
+
+
+def _time(stated: object) -> str:
+    """A time as PEP 700 writes it; "" for anything else."""
+    text = str(stated)
+    return text if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", text, re.ASCII) else ""
 
 
 def _redacted(url: str) -> str:

@@ -725,21 +725,40 @@ def test_random_graph_with_lost_workers_is_completed_once_each_in_order(ledger: 
     assert {record.state for record in ledger.request("r1")} == {JobState.DONE}
 
 
-def test_failure_that_spares_its_parents_queues_them_to_ask_again(ledger: Ledger) -> None:
+def tolerate(ledger: Ledger, claimed: Claim, *names: str) -> Suspension:
+    return ledger.suspend(claimed, [submission(name) for name in names], tolerant=True)
+
+
+@pytest.mark.parametrize("remember_s", [60.0, 0.0])
+def test_tolerant_job_is_told_of_the_failure_and_may_ask_for_others(ledger: Ledger, remember_s: float) -> None:
     submit(ledger, "root")
-    root = claim(ledger)
-    suspend(ledger, root, "closed", "other")
-    first, second = claim(ledger), claim(ledger)
-    ledger.fail(first, "cycle", retry=False, remember_s=60.0, spare_parents=True)
-    assert state(ledger, "root") is JobState.WAITING  # for the other
-    ledger.complete(second, "wheel")
+    tolerate(ledger, claim(ledger), "broken", "other")
+    fail(ledger, claim(ledger), remember_s=remember_s)
 
+    assert claim(ledger).job_id == "other"
     again = claim(ledger)
-
     assert again.job_id == "root"
-    suspension = suspend(ledger, again, "closed", "other")
-    assert suspension == Suspension(outcome=SuspensionOutcome.DEPENDENCY_FAILED, members=("closed",))
-    assert suspend(ledger, again, "other").outcome is SuspensionOutcome.READY
+    failed = Suspension(outcome=SuspensionOutcome.DEPENDENCY_FAILED, members=("broken",))
+    assert tolerate(ledger, again, "broken", "other") == failed
+    assert tolerate(ledger, again, "other").outcome is SuspensionOutcome.WAITING
+
+
+def test_ancestors_of_a_tolerant_job_wait_on_when_what_it_needs_fails(ledger: Ledger) -> None:
+    submit(ledger, "root")
+    suspend(ledger, claim(ledger), "middle")
+    tolerate(ledger, claim(ledger), "broken")
+    fail(ledger, claim(ledger))
+
+    assert (state(ledger, "root"), state(ledger, "middle")) == (JobState.WAITING, JobState.QUEUED)
+
+
+def test_audit_wakes_a_tolerant_job_whose_dependency_failed(ledger: Ledger, server: Redis) -> None:
+    submit(ledger, "root")
+    tolerate(ledger, claim(ledger), "broken")
+    server.hset("{wheelfarm}:j:broken", "state", "failed")
+
+    assert ledger.audit() == 1
+    assert state(ledger, "root") is JobState.QUEUED
 
 
 def test_claim_tells_since_when_failures_are_to_be_forgotten(ledger: Ledger) -> None:

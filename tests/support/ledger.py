@@ -75,7 +75,7 @@ class FakeLedger:
         self._fail("beat")
         return self.beat_answer
 
-    def suspend(self, claim: Claim, dependencies: Sequence[Submission]) -> Suspension:
+    def suspend(self, claim: Claim, dependencies: Sequence[Submission], *, tolerant: bool = False) -> Suspension:
         self.suspended += dependencies
         assert self.suspension is not None
         return self.suspension
@@ -85,9 +85,7 @@ class FakeLedger:
         self.completed.append((claim, result))
         return Completion.OK
 
-    def fail(
-        self, claim: Claim, failure: str, *, retry: bool, remember_s: float, max_attempts: int, spare_parents: bool
-    ) -> FailureOutcome:
+    def fail(self, claim: Claim, failure: str, *, retry: bool, remember_s: float, max_attempts: int) -> FailureOutcome:
         self._fail("fail")
         self.failed.append((claim, failure, retry, remember_s))
         return FailureOutcome.FAILED

@@ -166,6 +166,16 @@ def test_json_page_gives_everything_that_resolvers_need() -> None:
     assert (found.upload_time, found.size) == ("2024-01-02T03:04:05Z", 21)
 
 
+def test_html_page_may_tell_upload_times() -> None:
+    def link(version: str, time: str) -> str:
+        return f'<a href="app-{version}.tar.gz#sha256={SHA256}" {time}>app-{version}.tar.gz</a>\n'
+
+    text = link("1.0", 'data-upload-time="2009-06-20T22:33:38.011311Z"') + link("2.0", "")
+    text += link("3.0", 'data-upload-time="yesterday"')
+    page = read(lambda _: httpx.Response(200, headers={"content-type": "text/html"}, text=text))
+    assert [listed.upload_time for listed in page.sdists] == ["2009-06-20T22:33:38.011311Z", "", ""]
+
+
 @pytest.mark.parametrize(
     "content_type", ["text/html", "Text/HTML; charset=utf-8", "application/vnd.pypi.simple.v1+html"]
 )

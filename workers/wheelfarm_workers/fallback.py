@@ -7,10 +7,12 @@ one. The first failure is kept in the store while the other try is prepared, for
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
+from packaging.utils import parse_sdist_filename
 from packaging.version import Version
 
 from wheelfarm.job import Failure, FailureClass, Job
@@ -20,10 +22,9 @@ from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Plan
 
 _PROJECT = "setuptools"
-_OLDEST = Version("40.8.0")
-"""The first setuptools that legacy sdists can be built with (PEP 517)."""
-_OLDEST_ON_3_12 = Version("66.1.0")
-"""The first that can be imported on Python 3.12, which has no pkgutil.ImpImporter."""
+_OLDEST = (("3.12", "66.1.0"), ("3.9", "44.1.1"), ("3.0", "40.8.0"))
+"""The oldest setuptools that runs on a Python (it needs pkgutil.ImpImporter before 66.1, HTMLParser.unescape before 41)
+and that legacy sdists can be built with at all (PEP 517, since 40.8)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,16 +90,30 @@ class FirstTries:
         return str(json.loads(record).get("upload_time", "")) if record else ""
 
 
-def era_fallback(first: FirstTry, newest_then: str, python_version: str) -> Fallback | None:
+def newest_until(files: Iterable[Mapping[str, Any]], uploaded: str, python_version: str) -> Version | None:
+    """The newest final version among setuptools' sdists (entries of PEP 691) that were there at a time, 0 where none
+    was; None where the index tells no upload times."""
+    timed = [(str(file["upload-time"]), file) for file in files if file.get("upload-time")]
+    found = [Version("0")]
+    for uploaded_at, file in timed:
+        _, version = parse_sdist_filename(file["filename"])
+        needed = SpecifierSet(str(file.get("requires-python", "")))
+        if uploaded_at <= uploaded and not file.get("yanked") and not version.is_prerelease:
+            found += [version] if needed.contains(python_version, prereleases=True) else []
+    return max(found) if timed else None
+
+
+def era_fallback(first: FirstTry, newest_then: Version, python_version: str) -> Fallback | None:
     """The other try's constraint, with `newest_then` being the newest setuptools when the sdist was uploaded; None
     where that is what was tried. Not below what runs on the target's Python."""
-    floor = _OLDEST_ON_3_12 if Version(python_version) >= Version("3.12") else _OLDEST
-    chosen = max(Version(newest_then), floor)
+    running = Version(python_version)
+    oldest = next(Version(version) for python, version in _OLDEST if running >= Version(python))
+    chosen = max(newest_then, oldest)
     if chosen >= Version(first.setuptools):
         return None
     reason = (
         f"with setuptools {first.setuptools} the build failed ({first.failure.message.rstrip('.')}), "
-        f"so it was tried with the newest one of its time ({first.uploaded[:10]})"
+        f"so it was tried with the newest one of its time ({first.uploaded[:10]}) that runs on Python {python_version}"
     )
     return Fallback(constraint=f"{_PROJECT}<={chosen}", reason=reason)
 

@@ -29,8 +29,11 @@ class Hold(Protocol):
     attempt: int
     forced_at: float
 
-    def require(self, jobs: Sequence[Job]) -> None:
-        """Return when all are done; raise Suspended when they are not, CycleClosed or JobFailed when they can't be."""
+    def require(self, jobs: Sequence[Job], *, tolerant: bool = False) -> None:
+        """Return when all are done; raise Suspended when they are not, CycleClosed or JobFailed when they can't be.
+
+        A job that is not `tolerant` fails with what it waits for; one that is may require others then.
+        """
         ...
 
     def whole_log(self) -> bytes:

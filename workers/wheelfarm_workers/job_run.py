@@ -77,7 +77,6 @@ class JobRunner:
             retry=failure.failure_class in MOST_ATTEMPTS,
             remember_s=REMEMBERED_S[failure.failure_class],
             max_attempts=MOST_ATTEMPTS.get(failure.failure_class, 1),
-            spare_parents=failure.error == BuildCycle.code,  # they may do with another version
         )
         logger.info("job failed", extra={**facts, "reason": failure.message})
 
@@ -120,10 +119,10 @@ class ClaimedHold:
     def whole_log(self) -> bytes:
         return bytes(self._log)
 
-    def require(self, jobs: Sequence[Job]) -> None:
+    def require(self, jobs: Sequence[Job], *, tolerant: bool = False) -> None:
         """See `wheelfarm_workers.hold.Hold.require`."""
         submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
-        suspension = self._ledger.suspend(self._claim, submissions)
+        suspension = self._ledger.suspend(self._claim, submissions, tolerant=tolerant)
         match suspension.outcome:
             case SuspensionOutcome.READY:
                 return

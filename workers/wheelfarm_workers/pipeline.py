@@ -31,8 +31,8 @@ from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 from wheelfarm_workers.build import BUILD_ENVIRONMENT, Builder
 from wheelfarm_workers.driver import Driver
 from wheelfarm_workers.failure import STANDS_S, JobFailed, as_remembered, failure_of
-from wheelfarm_workers.fallback import FirstTries, FirstTry, both_failed, era_fallback
-from wheelfarm_workers.hold import CycleClosed, Hold
+from wheelfarm_workers.fallback import FirstTries, FirstTry, both_failed
+from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.plan import PlannedBuild, Planner, StagedSdist
 from wheelfarm_workers.publish import check_answer, publish
@@ -164,23 +164,19 @@ class Pipeline:
 
     def _build_again(self, staged: StagedSdist, first: FirstTry, hold: Hold) -> BuiltWheel:
         """The other try, with the setuptools of the sdist's time. What keeps it from being made is its failure, too."""
-        job, fallback = staged.job, None
-        try:
-            found = self._planner.settled(staged, ["setuptools"], hold, uploaded_by={"setuptools": first.uploaded})
-            newest = next(sdist.version for sdist in found if sdist.name == "setuptools")
-            fallback = era_fallback(first, newest, staged.target.python_version)
-            if fallback is not None:
-                hold.log(f"wheelfarm: {fallback.reason}\n".encode())
+        job = staged.job
+        fallback = self._planner.fallback(staged, first)
+        second = ""
+        if fallback is not None:
+            hold.log(f"wheelfarm: {fallback.reason}\n".encode())
+            try:
                 built = self._build(replace(staged, fallback=fallback), hold)
                 self._first_tries.end(job)
                 return built
-            second = ""
-        except (FarmUnavailable, JobCancelled):
-            raise
-        except FailedBuild as failed:
-            second = failed.failure.message
-        except (WheelfarmError, JobFailed, CycleClosed) as error:
-            second = str(error)
+            except (FarmUnavailable, JobCancelled):
+                raise
+            except (FailedBuild, JobFailed, WheelfarmError) as error:
+                second = str(error)
         failure = both_failed(first, fallback, second)
         self._first_tries.end(job)
         raise self._remembered(staged, first.build_key, failure, hold)

@@ -17,7 +17,7 @@ from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Plan, PlannedRequirement, WheelIndex, build_key
-from wheelfarm_workers.fallback import Fallback
+from wheelfarm_workers.fallback import Fallback, FirstTry, era_fallback, newest_until
 from wheelfarm_workers.hold import CycleClosed, Hold
 from wheelfarm_workers.inputs import Inputs
 
@@ -121,6 +121,12 @@ class Planner:
                     raise closed[0].error from None
                 raise
 
+    def fallback(self, staged: StagedSdist, first: FirstTry) -> Fallback | None:
+        """What an sdist's other try is built under; None where there is nothing else to try."""
+        listed = self._farm.sdists("setuptools", staged.target)
+        newest = newest_until(listed, first.uploaded, staged.target.python_version)
+        return None if newest is None else era_fallback(first, newest, staged.target.python_version)
+
     def with_answer(self, planned: PlannedBuild, asked: Sequence[str]) -> PlannedBuild:
         """The plan with what the backend really asked for, which is remembered for the sdist and target.
 
@@ -134,40 +140,31 @@ class Planner:
         staged = replace(staged, asked=tuple(asked))
         return self._planned(staged, planned.plan.requirements, planned.plan.constraints)
 
-    def settled(
-        self,
-        staged: StagedSdist,
-        requirements: Sequence[str],
-        hold: Hold,
-        *,
-        constraints: Sequence[str] = (),
-        uploaded_by: Mapping[str, str] | None = None,
-    ) -> tuple[Sdist, ...]:
-        """The sdists that satisfy requirements on the job's target. Raises Suspended while metadata is missing."""
-        while requirements:
-            found = resolve(
-                requirements,
-                target=staged.target,
-                farm=self._farm,
-                cache_dir=self._cache / "uv",
-                constraints=constraints,
-                uploaded_by=uploaded_by or {},
-            )
-            if not isinstance(found, MetadataPending):
-                return found.sdists
-            hold.require([self._job(staged, JobKind.METADATA, sdist) for sdist in found.sdists])
-        return ()
-
     def _settle(self, staged: StagedSdist, constraints: tuple[str, ...], hold: Hold) -> PlannedBuild:
-        sdists = self.settled(staged, staged.requirements, hold, constraints=constraints)
+        sdists = self._resolve(staged, constraints, hold)
         jobs = [self._job(staged, JobKind.WHEEL, sdist) for sdist in sdists]
         requirements = self._found(jobs)
         if len(requirements) < len(jobs):
-            hold.require(jobs)
+            hold.require(jobs, tolerant=True)
             requirements = self._found(jobs)
         if len(requirements) < len(jobs):
             raise FarmUnavailable(f"A build requirement of {staged.job.sdist} is done and yet not in the store.")
         return self._planned(staged, requirements, constraints)
+
+    def _resolve(self, staged: StagedSdist, constraints: Sequence[str], hold: Hold) -> tuple[Sdist, ...]:
+        while staged.requirements:
+            found = resolve(
+                staged.requirements,
+                target=staged.target,
+                farm=self._farm,
+                cache_dir=self._cache / "uv",
+                constraints=constraints,
+            )
+            if not isinstance(found, MetadataPending):
+                return found.sdists
+            missing = [self._job(staged, JobKind.METADATA, sdist) for sdist in found.sdists]
+            hold.require(missing, tolerant=True)
+        return ()
 
     def _planned(
         self, staged: StagedSdist, requirements: Sequence[PlannedRequirement], constraints: Sequence[str]

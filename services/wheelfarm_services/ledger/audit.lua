@@ -28,14 +28,12 @@ for _, id in ipairs(ids) do
     redis.call('SREM', PREFIX .. 'waiting', id)
   else
     local failed, lost = inspect(id)
-    if failed then
+    if failed and not field(id, 'tolerant') then
       local cause = field(failed, 'cause')
       fail(id, '', cause ~= '' and cause or failed, tonumber(field(failed, 'remembered_until')))
       repaired = repaired + 1
-    elseif lost or redis.call('SCARD', key('u', id)) == 0 then
-      -- Its next claim plans again and asks anew for whatever is missing.
-      drop_unfinished_edges(id)
-      enqueue(id)
+    elseif failed or lost or redis.call('SCARD', key('u', id)) == 0 then
+      wake_early(id)
       repaired = repaired + 1
     end
   end

@@ -11,6 +11,9 @@ if state == 'done' then
   return {'duplicate', woken}
 end
 for _, parent in ipairs(finish(id, 'done', DONE_KEPT_MS, 'result', result)) do
-  release_parent(parent, id)
+  redis.call('SREM', key('u', parent), id)
+  if field(parent, 'state') == 'waiting' and redis.call('SCARD', key('u', parent)) == 0 then
+    enqueue(parent)
+  end
 end
 return {'ok', woken}

@@ -1,4 +1,4 @@
--- fail id fence failure retry remember_ms max_attempts spare_parents
+-- fail id fence failure retry remember_ms max_attempts
 --   ->  {'failed' | 'requeued' | 'cancelled' | 'lost' | 'unknown', woken queues}
 local id = read_name('job id')
 local fence = read_name('fence')
@@ -6,7 +6,6 @@ local failure = read_body('failure')
 local retry = read_number('retry', 0, 1) == 1
 local remember_ms = read_duration_ms('remember')
 local max_attempts = read_number('max_attempts', 1, 1000000)
-local spare_parents = read_number('spare_parents', 0, 1) == 1
 
 local lapse = lapse_of_claim(id, fence)
 if lapse then
@@ -20,14 +19,5 @@ if retry and tonumber(field(id, 'attempt')) < max_attempts then
   enqueue(id)
   return {'requeued', woken}
 end
-if spare_parents then
-  -- They find the failure when they ask again, and may do without this job.
-  local kept_ms = math.max(ENDED_KEPT_MS, remember_ms)
-  local told = {'failure', failure, 'cause', '', 'remembered_until', now_ms() + remember_ms}
-  for _, parent in ipairs(finish(id, 'failed', kept_ms, unpack(told))) do
-    release_parent(parent, id)
-  end
-else
-  fail(id, failure, '', now_ms() + remember_ms)
-end
+fail(id, failure, '', now_ms() + remember_ms)
 return {'failed', woken}

@@ -202,12 +202,16 @@ class Ledger:
         """Whether to go on; OK and CANCEL renew the lease."""
         return Beat(self._run("beat", claim.job_id, claim.fence, _ms(lease_s)))
 
-    def suspend(self, claim: Claim, dependencies: Sequence[Submission]) -> Suspension:
+    def suspend(self, claim: Claim, dependencies: Sequence[Submission], *, tolerant: bool = False) -> Suspension:
         """READY when all dependencies are done; otherwise the job is queued again when the last of them is.
 
-        Dependencies are begun or joined with this job's priority. A cycle is found before any of that.
+        When one fails the job fails, too; a `tolerant` one is queued again instead, and is told DEPENDENCY_FAILED when
+        it asks for that one again. Dependencies are begun or joined with this job's priority. A cycle is found before
+        any of that.
         """
-        outcome, members, woken = self._run("suspend", claim.job_id, claim.fence, *_flattened(dependencies))
+        outcome, members, woken = self._run(
+            "suspend", claim.job_id, claim.fence, int(tolerant), *_flattened(dependencies)
+        )
         self._wake_all(woken)
         return Suspension(outcome=SuspensionOutcome(outcome), members=tuple(members))
 
@@ -225,16 +229,13 @@ class Ledger:
         retry: bool,
         remember_s: float,
         max_attempts: int = 3,
-        spare_parents: bool = False,
     ) -> FailureOutcome:
         """Queues the job again if `retry` holds and attempts are left; else fails it and all that wait.
-
-        With `spare_parents` those that wait are queued instead, and find the failure when they ask for it again.
 
         For `remember_s` new requests get the failure as their answer; later ones begin the job anew. The record itself
         stays for an hour at least.
         """
-        arguments = (failure, int(retry), _ms(remember_s), max_attempts, int(spare_parents))
+        arguments = (failure, int(retry), _ms(remember_s), max_attempts)
         outcome, woken = self._run("fail", claim.job_id, claim.fence, *arguments)
         self._wake_all(woken)
         return FailureOutcome(outcome)

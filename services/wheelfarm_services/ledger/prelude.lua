@@ -142,15 +142,14 @@ local function finish(id, state, kept_ms, ...)
   return parents
 end
 
--- A job that `parent` waited for is over: the parent is queued again once nothing of that kind is left.
-local function release_parent(parent, id)
-  redis.call('SREM', key('u', parent), id)
-  if field(parent, 'state') == 'waiting' and redis.call('SCARD', key('u', parent)) == 0 then
-    enqueue(parent)
-  end
+-- Queues a waiting job before what it waits for is done: its next claim plans again.
+local function wake_early(id)
+  drop_unfinished_edges(id)
+  enqueue(id)
 end
 
--- Fails a job and all that wait for it, up to the roots. A stack, since chains are longer than Lua's recursion goes.
+-- Fails a job and all that wait for it, up to the roots, but for tolerant ones: they ask again, find the failure, and may
+-- do without. A stack, since chains are longer than Lua's recursion goes.
 local function fail(first, failure, cause, remembered_until)
   local kept_ms = math.max(ENDED_KEPT_MS, remembered_until - now_ms())
   local root = cause ~= '' and cause or first
@@ -163,7 +162,11 @@ local function fail(first, failure, cause, remembered_until)
       local parents = finish(id, 'failed', kept_ms, 'failure', is_first and failure or '',
         'cause', is_first and cause or root, 'remembered_until', remembered_until)
       for _, parent in ipairs(parents) do
-        stack[#stack + 1] = parent
+        if field(parent, 'tolerant') and field(parent, 'state') == 'waiting' then
+          wake_early(parent)
+        else
+          stack[#stack + 1] = parent
+        end
       end
     end
   end
@@ -198,7 +201,8 @@ local function begin(submission, priority, forced_at)
   local id = submission.id
   drop_unfinished_edges(id)
   redis.call('DEL', key('d', id))
-  redis.call('HDEL', key('j', id), 'result', 'failure', 'cause', 'remembered_until', 'started_at', 'finished_at')
+  redis.call('HDEL', key('j', id), 'result', 'failure', 'cause', 'remembered_until', 'started_at', 'finished_at',
+    'tolerant', 'asked_at')
   redis.call('HSET', key('j', id), 'queue', submission.queue, 'spec', submission.spec, 'priority', priority,
     'attempt', 0, 'releases', 0, 'forced_at', forced_at)
   redis.call('PERSIST', key('j', id))

@@ -1,4 +1,4 @@
--- suspend id fence (id queue spec)*  ->  {outcome, members, woken queues}
+-- suspend id fence tolerant (id queue spec)*  ->  {outcome, members, woken queues}
 local GRAPH_NODES = 20000
 
 -- The shortest way from `id` back to itself that the new edges would close; or nil, and whether the search gave up.
@@ -39,6 +39,7 @@ end
 
 local id = read_name('job id')
 local fence = read_name('fence')
+local tolerant = read_number('tolerant', 0, 1) == 1
 local dependencies = read_submissions()
 
 local lapse = lapse_of_claim(id, fence)
@@ -59,11 +60,19 @@ if cycle then
   return {'cycle', cycle, woken}
 end
 
-local forced_at = tonumber(field(id, 'forced_at'))
+-- A failure since this job first asked is the answer to it, remembered or not: it would be asked for without end.
+local function failed_since(dependency, asked_at)
+  local job = redis.call('HMGET', key('j', dependency), 'state', 'finished_at')
+  return asked_at and job[1] == 'failed' and tonumber(job[2]) >= tonumber(asked_at)
+end
+
+local forced_at, asked_at = tonumber(field(id, 'forced_at')), field(id, 'asked_at')
 local failed, unfinished = {}, {}
 for _, dependency in ipairs(dependencies) do
   redis.call('SADD', key('d', id), dependency.id)
-  if not stands(dependency.id, forced_at) then
+  if failed_since(dependency.id, asked_at) then
+    failed[#failed + 1] = dependency.id
+  elseif not stands(dependency.id, forced_at) then
     unfinished[#unfinished + 1] = dependency
   elseif field(dependency.id, 'state') == 'failed' then
     failed[#failed + 1] = dependency.id
@@ -85,7 +94,12 @@ for _, dependency in ipairs(unfinished) do
   members[#members + 1] = dependency.id
 end
 drop_claim(id)
-redis.call('HSET', key('j', id), 'state', 'waiting')
+redis.call('HSET', key('j', id), 'state', 'waiting', 'asked_at', asked_at or now_ms())
+if tolerant then
+  redis.call('HSET', key('j', id), 'tolerant', 1)
+else
+  redis.call('HDEL', key('j', id), 'tolerant')
+end
 -- Finding out what is missing is not a failed attempt.
 redis.call('HINCRBY', key('j', id), 'attempt', -1)
 redis.call('SADD', PREFIX .. 'waiting', id)

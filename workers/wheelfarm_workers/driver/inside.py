@@ -176,6 +176,9 @@ def in_fork(function):
             said, status = json.dumps(function()), 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):  # what the interpreter would print
+                print(end.code)
+                said = json.dumps(end.code[:2000])
         except BaseException as error:
             traceback.print_exc()
             said = json.dumps(("%s: %s" % (type(error).__name__, error))[:2000])
