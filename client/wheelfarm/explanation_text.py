@@ -1,5 +1,6 @@
 """Explanations as people read them: lines of text, with what a wheel was built with as a tree."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -67,10 +68,17 @@ def _target(target: Target) -> str:
 
 
 def _recipe(recipe: Any) -> str:
-    if not recipe:
+    """What a recipe sets, its reason first."""
+    if not isinstance(recipe, Mapping):
         return ""
-    settings = recipe if isinstance(recipe, Mapping) else {"recipe": recipe}
-    return ", ".join(f"{name} = {value}" for name, value in settings.items() if value)
+    given = {name: _given(value) for name, value in recipe.items() if name != "reason"}
+    settings = ", ".join(f"{name.replace('_', '-')} = {json.dumps(value)}" for name, value in given.items() if value)
+    return " ".join(filter(None, (str(recipe.get("reason") or ""), f"({settings})" if settings else "")))
+
+
+def _given(value: Any) -> Any:
+    """A setting without what it leaves alone."""
+    return {name: one for name, one in value.items() if one is not None} if isinstance(value, Mapping) else value
 
 
 def _way_told(way: Bringing) -> Iterator[str]:

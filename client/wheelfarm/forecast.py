@@ -21,10 +21,15 @@ class DurationSource(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Doubt:
-    """Why a build may fail, in words; `likely` where nothing speaks against it."""
+    """Why a build may fail, in words, and what to do about it; `likely` where nothing speaks against it."""
 
     text: str
     likely: bool = False
+    hint: str = ""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Doubt":
+        return cls(text=str(value["text"]), likely=bool(value["likely"]), hint=str(value["hint"]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,5 +74,5 @@ class Forecast:
             seconds=None if seconds is None else float(seconds),
             seconds_from=DurationSource(value["seconds_from"]),
             failure=Failure.from_json(value["failure"]) if value["failure"] else None,
-            doubts=tuple(Doubt(text=str(doubt["text"]), likely=bool(doubt["likely"])) for doubt in value["doubts"]),
+            doubts=tuple(map(Doubt.from_json, value["doubts"])),
         )

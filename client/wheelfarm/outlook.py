@@ -25,6 +25,7 @@ from wheelfarm.target import Target
 
 _RESOLVING = 4
 _GUESSED_S = 3.0
+_ENOUGH = 3
 """What a build is taken to last where the farm has not built anything yet."""
 
 _SANDBOX_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -177,10 +178,10 @@ def _needs(found: Survey, forecast: Forecast) -> list[str]:
 
 
 def _seconds(found: Survey) -> dict[str, float]:
-    """The seconds to count for each build: what is known, or else the median of it."""
+    """The seconds to count for each build: what is known, or else the median of that where it is more than a few."""
     missing = {name: forecast.seconds for name, forecast in found.forecasts.items() if forecast.wheel is None}
     known = [seconds for seconds in missing.values() if seconds is not None]
-    guess = median(known) if known else _GUESSED_S
+    guess = median(known) if len(known) >= _ENOUGH else _GUESSED_S
     return {name: guess if seconds is None else seconds for name, seconds in missing.items()}
 
 
@@ -193,7 +194,8 @@ def _doubts(
     doubts += [doubt for tool in forecast.tools for doubt in _lacking(tool, has_tool(tool))]
     answer = found.answers.get(question(forecast))
     if isinstance(answer, WheelfarmError):
-        doubts.append(Doubt(text=f"its build requirements can't be had: {answer.message}", likely=True))
+        text = f"its build requirements can't be had: {answer.message}"
+        doubts.append(Doubt(text=text, likely=True, hint=answer.hint))
     elif answer is not None:
         doubts += _old_setuptools(answer.sdists, target)
     return tuple(doubts)
@@ -210,7 +212,8 @@ def _lacking(tool: str, there: bool | None) -> list[Doubt]:
 
 
 def _remembered(forecast: Forecast) -> list[Doubt]:
-    return [Doubt(text=f"it failed before: {forecast.failure.message}", likely=True)] if forecast.failure else []
+    failure = forecast.failure
+    return [Doubt(text=f"it failed before: {failure.message}", likely=True, hint=failure.hint)] if failure else []
 
 
 def _old_setuptools(sdists: Sequence[Sdist], target: Target) -> list[Doubt]:

@@ -15,8 +15,9 @@ def outlook_lines(outlook: Outlook) -> Iterator[str]:
         if prospect.forecast.recipe:
             yield f"        recipe: {prospect.forecast.recipe}"
         for doubt in prospect.doubts:
-            first, *_ = doubt.text.splitlines() or [""]
-            yield f"        {'likely to fail' if doubt.likely else 'note'}: {first}"
+            yield f"        {'likely to fail' if doubt.likely else 'note'}: {_first_line(doubt.text)}"
+            if doubt.hint:
+                yield f"        hint: {_first_line(doubt.hint)}"
     yield ""
     yield from _totals(outlook)
 
@@ -60,6 +61,10 @@ def _stopped(outlook: Outlook, failing: Sequence[str]) -> list[str]:
         found.update(new)
         todo += new
     return sorted(found - set(failing))
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.splitlines()), "")
 
 
 def _state(prospect: Prospect) -> str:

@@ -11,6 +11,9 @@ from wheelfarm_services import layout
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Manifest
 
+_ENOUGH = 3
+"""How many builds of other projects it takes to tell anything of one that was never built."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PastBuild:
@@ -44,16 +47,22 @@ class BuildHistory:
 
 def expected_seconds(sdist: Sdist, backend: str, past: Sequence[PastBuild]) -> tuple[float | None, DurationSource]:
     """How long a build will take: the median of the past builds that are most like it."""
-    likenesses: Iterable[tuple[DurationSource, Callable[[PastBuild], bool]]] = (
-        (DurationSource.VERSION, lambda build: (build.name, build.version) == (sdist.name, sdist.version)),
-        (DurationSource.PROJECT, lambda build: build.name == sdist.name),
-        (DurationSource.BACKEND, lambda build: build.backend == backend),
-        (DurationSource.TARGET, lambda build: True),
+    likenesses: Iterable[tuple[DurationSource, int, Callable[[PastBuild], bool]]] = (
+        (DurationSource.VERSION, 1, lambda build: (build.name, build.version) == (sdist.name, sdist.version)),
+        (DurationSource.PROJECT, 1, lambda build: build.name == sdist.name),
+        (DurationSource.BACKEND, _ENOUGH, lambda build: _family(build.backend) == _family(backend)),
+        (DurationSource.TARGET, _ENOUGH, lambda build: True),
     )
-    for source, alike in likenesses:
-        if seconds := [build.seconds for build in past if alike(build)]:
+    for source, enough, alike in likenesses:
+        seconds = [build.seconds for build in past if alike(build)]
+        if len(seconds) >= enough:
             return round(median(seconds), 3), source
     return None, DurationSource.NONE
+
+
+def _family(backend: str) -> str:
+    """The backend without the object in it: setuptools' legacy backend is setuptools."""
+    return backend.partition(":")[0]
 
 
 def _past_build(manifest: Manifest) -> PastBuild | None:

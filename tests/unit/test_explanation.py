@@ -124,3 +124,14 @@ def test_provenance_is_told_as_far_as_it_was_recorded() -> None:
     assert "1970-01-01 00:00:00 UTC, in 2.3 s" in told
     assert "setuptools of 2015" in told
     assert "listed at http://x/app" in told
+
+
+def test_recipe_is_told_by_its_reason_and_what_it_sets() -> None:
+    recipe = {
+        "reason": "Old C.",
+        "build_constraints": ["cython<3"],
+        "patches": [],
+        "limits": {"cores": 1, "disk": None},
+    }
+    told = "\n".join(explanation_lines(explain("app", replace(make_origin("app"), recipe=recipe)), []))
+    assert 'recipe      Old C. (build-constraints = ["cython<3"], limits = {"cores": 1})' in told

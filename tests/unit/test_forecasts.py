@@ -1,3 +1,4 @@
+import io
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -34,10 +35,9 @@ TARGET = make_target()
 
 
 class Sources:
-    """A source index that lists the sdists that it was given, and has them in the store when they were mirrored."""
+    """A source index that lists the sdists that it was given."""
 
-    def __init__(self, store: DirectoryStore) -> None:
-        self.store = store
+    def __init__(self) -> None:
         self.sdists: dict[Sdist, bytes] = {}
         self.heads_read = 0
 
@@ -47,17 +47,14 @@ class Sources:
 
     def head(self, sdist: Sdist) -> SdistHead:
         self.heads_read += 1
-        path = self.store.root / "sdist"
-        path.write_bytes(self.sdists[sdist])
-        with path.open("rb") as file:
-            return read_head(sdist, file)
+        return read_head(sdist, io.BytesIO(self.sdists[sdist]))
 
 
 class Services:
     def __init__(self, folder: Path) -> None:
         self.store = DirectoryStore.create(folder / "store")
         self.ledger = FakeLedger()
-        self.fake = Sources(self.store)
+        self.fake = Sources()
         self.sources: SourceIndex = self.fake  # type: ignore[assignment]  # all that forecasts ask is there
         self.wheels = WheelIndex(self.store)
         self.requests = Requests(self.store, self.ledger.as_ledger, self.sources, self.wheels, RecipeBook(self.store))
@@ -190,8 +187,9 @@ def test_history_has_each_recorded_duration(services: Services) -> None:
     [
         ([("app", "1.0", "x", 4.0), ("app", "2.0", "b", 1.0)], (4.0, DurationSource.VERSION)),
         ([("app", "0.9", "x", 4.0), ("app", "2.0", "b", 6.0), ("c", "1.0", "b", 1.0)], (5.0, DurationSource.PROJECT)),
-        ([("c", "1.0", "b", 1.0), ("d", "1.0", "x", 9.0)], (1.0, DurationSource.BACKEND)),
-        ([("d", "1.0", "x", 9.0)], (9.0, DurationSource.TARGET)),
+        ([("c", "1.0", "b", 1.0), ("d", "1", "b:x", 2.0), ("e", "1", "b", 9.0)] * 2, (2.0, DurationSource.BACKEND)),
+        ([("d", "1.0", "x", 9.0), ("d", "2.0", "x", 7.0), ("c", "1.0", "b", 8.0)], (8.0, DurationSource.TARGET)),
+        ([("c", "1.0", "b", 1.0), ("d", "1.0", "b", 9.0)], (None, DurationSource.NONE)),
         ([], (None, DurationSource.NONE)),
     ],
 )

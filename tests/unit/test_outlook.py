@@ -68,12 +68,16 @@ def test_cached_wheels_take_no_time() -> None:
 
 def test_build_of_unknown_length_counts_as_the_median_and_says_so() -> None:
     found = look(
-        estimate("a", "b", "c"), forecast("a", seconds=2.0), forecast("b", seconds=8.0), forecast("c", seconds=None)
+        estimate("a", "b", "c", "d"),
+        forecast("a", seconds=2.0),
+        forecast("b", seconds=80.0),
+        forecast("c", seconds=7.0),
+        forecast("d", seconds=None),
     )
-    assert found.prospects["c==1.0"].seconds == 5.0
-    assert found.prospects["c==1.0"].guessed
+    assert found.prospects["d==1.0"].seconds == 7.0
+    assert found.prospects["d==1.0"].guessed
     lines = "\n".join(outlook_lines(found))
-    assert "~5.0 s" in lines
+    assert "~7.0 s" in lines
     assert "1 of these times" in lines
 
 
@@ -84,10 +88,13 @@ def test_first_plan_of_a_farm_has_guesses_alone() -> None:
 
 
 def test_remembered_failure_is_likely_to_come_again() -> None:
-    failure = Failure(failure_class=FailureClass.BUILD, error="build-failed", message="no header foo.h")
+    failure = Failure(
+        failure_class=FailureClass.BUILD, error="build-failed", message="no header foo.h", hint="apt-get install foo"
+    )
     found = look(estimate("a"), replace(forecast("a"), failure=failure))
     assert doubts(found, "a==1.0") == [("it failed before: no header foo.h", True)]
     assert "1 likely to fail: a==1.0" in list(outlook_lines(found))
+    assert "        hint: apt-get install foo" in list(outlook_lines(found))
 
 
 def test_build_requirements_without_a_solution_are_told() -> None:
@@ -158,6 +165,8 @@ def test_nothing_to_build_says_no_more_than_that() -> None:
 
 def test_forecast_is_read_as_it_was_written() -> None:
     failure = Failure(failure_class=FailureClass.BUILD, error="build-failed", message="m")
-    one = replace(forecast("a", "b"), failure=failure, doubts=(Doubt(text="d", likely=True),), tools=("cargo",))
+    one = replace(
+        forecast("a", "b"), failure=failure, doubts=(Doubt(text="d", likely=True, hint="h"),), tools=("cargo",)
+    )
     for value in (one, cached("b"), forecast("c", seconds=None)):
         assert Forecast.from_json(value.to_json()) == value
