@@ -6,7 +6,7 @@ import click
 
 from wheelfarm import __version__
 
-_VERBS = ("install", "build", "plan", "why", "logs", "recipe")
+_VERBS = ("install", "build", "plan", "why", "logs", "status", "cancel", "recipe")
 
 
 class _Verbs(click.Group):

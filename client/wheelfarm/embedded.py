@@ -74,10 +74,26 @@ def attached(settings: Settings) -> Iterator[EmbeddedFarm]:
     """Attach to the store's farm, starting it where none runs. Raises the reason when it does not start."""
     folder = runtime_folder(settings.store, os.environ)
     with _connect(settings, folder) as connection:
-        hello = _read_line(connection)
-        if "error" in hello:
-            raise error_from_json(hello)
-        yield EmbeddedFarm(connection, hello)
+        yield _greeted(connection)
+
+
+@contextlib.contextmanager
+def attached_if_running(settings: Settings) -> Iterator[EmbeddedFarm | None]:
+    """Attach to the store's farm where one runs; None where it would have to be started."""
+    folder = runtime_folder(settings.store, os.environ)
+    with contextlib.ExitStack() as stack:
+        with folder.lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            runs = connection.connect_ex(str(folder.socket)) == 0
+        yield _greeted(connection) if runs else None
+
+
+def _greeted(connection: socket.socket) -> EmbeddedFarm:
+    hello = _read_line(connection)
+    if "error" in hello:
+        raise error_from_json(hello)
+    return EmbeddedFarm(connection, hello)
 
 
 def runtime_folder(store: str, environment: Mapping[str, str]) -> RuntimeFolder:

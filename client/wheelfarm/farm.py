@@ -1,6 +1,7 @@
 """The farm as its clients see it: the API's calls, typed, with its errors raised as `wheelfarm.errors`."""
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,8 +10,9 @@ from typing import Any, Self
 
 import httpx
 
-from wheelfarm.errors import FarmUnavailable, HashMismatch, ProtocolError, WheelfarmError, error_from_json
+from wheelfarm.errors import FarmUnavailable, HashMismatch, InputError, ProtocolError, WheelfarmError, error_from_json
 from wheelfarm.explanation import Explanation
+from wheelfarm.farm_status import FarmStatus
 from wheelfarm.forecast import Forecast
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account, source_index_path
@@ -40,9 +42,11 @@ class RequestStatus:
 
     @property
     def failed(self) -> list[JobStatus]:
-        """The requested jobs that ended without a result."""
+        """The requested jobs that ended without a result, those that failed first, in time, before those that somebody
+        cancelled."""
         jobs = [self.jobs[job] for job in self.requested]
-        return [job for job in jobs if job.state.final and job.state is not JobState.DONE]
+        ended = [job for job in jobs if job.state.final and job.state is not JobState.DONE]
+        return sorted(ended, key=lambda job: (job.state is JobState.CANCELLED, job.finished_at))
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "RequestStatus":
@@ -120,6 +124,16 @@ class Farm:
     def close_request(self, request_id: str) -> None:
         """Take leave of a request: what it still waits for, and nobody else does, is not built."""
         self._call("DELETE", f"/requests/{request_id}", timeout=2.0, patience_s=0.0)
+
+    def status(self) -> FarmStatus:
+        """What the farm has to do."""
+        return FarmStatus.from_json(self._call("GET", "/status").json())
+
+    def cancel(self, name: str) -> list[JobStatus]:
+        """End the open request or the job whose id begins with `name`; the jobs that end."""
+        if not re.fullmatch(r"[0-9a-f]{4,64}", name):
+            raise InputError(f"{name!r} is not the beginning of an id (4 hex digits or more).", hint="wheelfarm status")
+        return [JobStatus.from_json(job) for job in self._call("POST", f"/cancellations/{name}").json()]
 
     def job(self, prefix: str) -> JobStatus:
         """The job whose id begins with `prefix`."""

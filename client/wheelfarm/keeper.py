@@ -4,6 +4,7 @@ Single-threaded, standard library only. Every child is bound to it by the kernel
 SIGKILL leaves one behind; the worker's sandboxes end with the worker.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -84,7 +85,8 @@ class Keeper:
             self.connections.add(connection)
             self.selector.register(connection, selectors.EVENT_READ)
             self.used = True
-            connection.sendall(json.dumps({"url": self.url, "token": self.token}).encode() + b"\n")
+            with contextlib.suppress(OSError):  # a command that was killed right after it came
+                connection.sendall(json.dumps({"url": self.url, "token": self.token}).encode() + b"\n")
         elif isinstance(source, socket.socket):
             if not source.recv(4096):
                 self.selector.unregister(source)

@@ -24,6 +24,7 @@ from wheelfarm_services.explanations import explanation_routes
 from wheelfarm_services.forecasts import forecast_routes
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.overview import overview_routes
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Request, Requests
 from wheelfarm_services.source_index import SourceIndex, render_project_page
@@ -68,6 +69,7 @@ def create_app(services: Services) -> ASGIApp:
         Route("/jobs/{prefix}/log", endpoints.log),
         Route("/wheels/{sha256}/{filename}", endpoints.wheel),
         Route("/flat/{target}/", endpoints.flat_page),
+        *overview_routes(services.ledger, services.requests),
         *explanation_routes(services.store),
         Route("/recipes", endpoints.recipes),
         Route("/recipes/{project}", endpoints.recipe),
@@ -168,7 +170,7 @@ class _Endpoints:
         prefix = http.path_params["prefix"]
         if not re.fullmatch(r"[0-9a-f]{8,64}", prefix):
             raise InputError(f"{prefix!r} is not the beginning of a job's id (8 hex digits or more).")
-        logs = [key for key in self._services.store.list("logs/") if key.startswith(f"logs/{prefix}")]
+        logs = list(self._services.store.list(layout.build_logs_of(prefix)))
         if len({key.split("/")[1] for key in logs}) != 1:
             raise NotFound(
                 f"{'Several jobs' if logs else 'No job'} with a log {'begin' if logs else 'begins'} with {prefix!r}."

@@ -120,4 +120,9 @@ def build_log(job: Job | str, attempt: int) -> str:
 
 def build_logs(job: Job | str) -> str:
     """The folder of a job's logs."""
-    return f"logs/{job if isinstance(job, str) else job.id}/"
+    return f"{build_logs_of(job if isinstance(job, str) else job.id)}/"
+
+
+def build_logs_of(job_prefix: str) -> str:
+    """What the keys of all logs begin with of jobs whose ids begin so."""
+    return f"logs/{job_prefix}"

@@ -3,12 +3,13 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from wheelfarm.errors import InputError, NotFound
+from wheelfarm.errors import InputError, JobCancelled, NotFound
 from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
 from wheelfarm.target import Target
 from wheelfarm_services import layout
@@ -29,7 +30,8 @@ _MIRRORING = 8
 class Request:
     """A job of `kind` for each of `sdists`, on one target. The client makes up the id, so that it may ask twice.
 
-    `recipes` are the digests of the sdists' recipes, by sha256, as they were when the farm accepted the request.
+    `recipes` are the digests of the sdists' recipes, by sha256, as they were when the farm accepted the request. One
+    that was `cancelled` is kept until its client has seen it.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Request:
     sdists: tuple[Sdist, ...]
     force: bool = False
     recipes: Mapping[str, str] = field(default_factory=dict)
+    cancelled: bool = False
 
     @classmethod
     def from_json(cls, value: Any) -> "Request":
@@ -62,7 +65,8 @@ class Request:
     def from_store(cls, data: bytes) -> "Request":
         """Read what was written when the farm accepted the request."""
         value = json.loads(data)
-        return replace(cls.from_json(value), recipes=dict(value.get("recipes", {})))
+        request = cls.from_json(value)
+        return replace(request, recipes=dict(value.get("recipes", {})), cancelled=bool(value.get("cancelled", False)))
 
     def jobs(self, queue: str) -> list[Job]:
         """The jobs asked for, in the order of the sdists."""
@@ -121,6 +125,42 @@ class Requests:
         self._ledger.cancel(request_id)
         self._store.delete(layout.open_request(request_id))
 
+    def cancel(self, name: str) -> list[JobStatus]:
+        """End an open request or, with all that wait for it, a job, whose id begins with `name`; the jobs that end.
+
+        A request takes along what nobody else wants, a job also what others wait for. Raises NotFound when `name` is
+        no beginning of just one id, or when the job is over.
+        """
+        requests, jobs = self._open_ids(name), self._ledger.find(name)
+        if len(requests) + len(jobs) > 1:
+            raise NotFound(f"Several requests or jobs begin with {name!r}.", hint="Give more digits of it.")
+        if not requests and not jobs:
+            raise NotFound(f"No open request and no job of this farm begins with {name!r}.", hint="wheelfarm status")
+        ended = self._cancel_request(requests[0]) if requests else self._ledger.cancel_job(jobs[0])
+        if not requests and not ended:
+            raise NotFound(f"The job {jobs[0][:12]} is over, or is told to stop already.", hint="wheelfarm status")
+        records = [self._ledger.job(job) for job in ended]
+        return [self.job_status(record) for record in records if record is not None]
+
+    def open_requests(self) -> Iterator[Request]:
+        """The requests that are not finished, as far as they can be read."""
+        for key in self._store.list(layout.open_requests()):
+            with suppress(InputError, ValueError):
+                yield Request.from_store(self._store.get(key) or b"")
+
+    def _open_ids(self, prefix: str) -> list[str]:
+        return [
+            key.rpartition("/")[2].removesuffix(".json") for key in self._store.list(layout.open_requests() + prefix)
+        ]
+
+    def _cancel_request(self, request_id: str) -> list[str]:
+        """Mark the request, for its client to see, and end what it alone wants."""
+        data = self._store.get(layout.open_request(request_id))
+        if data is not None:
+            cancelled = replace(Request.from_store(data), cancelled=True)
+            self._store.put(layout.open_request(request_id), json.dumps(asdict(cancelled)).encode())
+        return self._ledger.cancel(request_id)
+
     def resubmit(self) -> int:
         """Bring back open requests that the ledger has forgotten (Redis was lost); the number of them."""
         count = 0
@@ -134,6 +174,9 @@ class Requests:
         return count
 
     def _resubmit(self, request: Request) -> bool:
+        if request.cancelled:  # and its client has had its time to see it
+            self._store.delete(layout.open_request(request.id))
+            return False
         jobs = request.jobs(self.target(request.target, request.target_revision).queue)
         missing = [job for job in jobs if not self._finished(job)]
         self._submit(request, missing)
@@ -185,7 +228,7 @@ class Requests:
     def failure(self, record: JobRecord) -> Failure | None:
         """Why a job failed: its own reason, or that of the job it depended on."""
         if record.state is JobState.CANCELLED:
-            return Failure(failure_class=FailureClass.CANCELLED, error="cancelled", message="The job was cancelled.")
+            return _cancelled(Job.from_json(json.loads(record.spec)).sdist)
         if record.state is not JobState.FAILED:
             return None
         root = self._ledger.job(record.cause) if record.cause else None
@@ -211,6 +254,8 @@ class Requests:
         records = {record.id: record for record in self._ledger.request(request.id)}
         statuses = {job.id: self._unrecorded(job) for job in jobs if job.id not in records}
         statuses |= {record.id: self.job_status(record) for record in records.values()}
+        if request.cancelled:
+            statuses |= {job.id: _given_up(statuses[job.id]) for job in jobs if not statuses[job.id].state.final}
         wheels = {job.id: manifest.wheel.to_json() for job in jobs if statuses[job.id].state is JobState.DONE
                   and (manifest := self._wheels.find(job))}  # fmt: skip
         return {
@@ -225,6 +270,20 @@ class Requests:
         """A job that the ledger does not know: finished before, or forgotten by Redis and soon resubmitted."""
         state = JobState.DONE if self._finished(job) else JobState.QUEUED
         return JobStatus(id=job.id, kind=job.kind, sdist=job.sdist, state=state)
+
+
+def _given_up(status: JobStatus) -> JobStatus:
+    """A job as it looks to a request that was cancelled; others may want it still."""
+    return replace(status, state=JobState.CANCELLED, failure=_cancelled(status.sdist))
+
+
+def _cancelled(sdist: Sdist) -> Failure:
+    return Failure(
+        failure_class=FailureClass.CANCELLED,
+        error=JobCancelled.code,
+        message=f"The build of {sdist} was cancelled.",
+        hint="The same command begins it anew.",
+    )
 
 
 _UNKNOWN = Failure(

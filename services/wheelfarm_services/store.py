@@ -60,7 +60,7 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Every key that begins with `prefix`, a folder ending in `/`, in order."""
+        """Every key that begins with `prefix`, such as a folder ending in `/`, in order."""
         ...
 
     def delete(self, key: str) -> None:
@@ -152,10 +152,11 @@ class DirectoryStore:
             return True
 
     def list(self, prefix: str) -> Iterator[str]:
-        folder = self._path(prefix.rstrip("/"))
+        self._path(prefix.rstrip("/"))
+        folder, _, start = prefix.rpartition("/")
         with self._reported(prefix):
             self._require_root()
-            found = [Path(parent, name) for parent, _, names in os.walk(folder, onerror=_fail) for name in names]
+            found = list(_files(self.root / folder, start))
         return iter(sorted(path.relative_to(self.root).as_posix() for path in found if path.name[0] != "."))
 
     def delete(self, key: str) -> None:
@@ -206,6 +207,15 @@ class DirectoryStore:
         except OSError as error:
             self._require_root()
             raise FarmUnavailable(f"The store can't reach {key!r} in {self.root}: {error.strerror}.") from error
+
+
+def _files(folder: Path, start: str) -> Iterator[Path]:
+    """Every file in a folder, or below it, whose path from there begins with `start`."""
+    for parent, folders, names in os.walk(folder, onerror=_fail):
+        if parent == str(folder):
+            folders[:] = [name for name in folders if name.startswith(start)]
+            names = [name for name in names if name.startswith(start)]
+        yield from (Path(parent, name) for name in names)
 
 
 def _fail(error: OSError) -> None:

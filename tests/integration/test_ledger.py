@@ -494,6 +494,91 @@ def test_cancelling_an_unknown_request_cancels_nothing(ledger: Ledger) -> None:
     assert ledger.cancel("nobody") == []
 
 
+# A job is cancelled, whoever wants it.
+
+
+def test_cancelled_job_takes_all_that_wait_for_it(ledger: Ledger) -> None:
+    make_chain(ledger, "a", "b", "c")
+    assert sorted(ledger.cancel_job("b")) == ["a", "b", "c"]
+    assert {state(ledger, name) for name in "abc"} == {JobState.CANCELLED}
+    assert claimed_names(ledger) == []
+
+
+def test_cancelled_job_leaves_what_others_need(ledger: Ledger) -> None:
+    submit(ledger, "a", request="r1")
+    submit(ledger, "b", request="r2")
+    suspend(ledger, claim(ledger), "shared", "own")
+    suspend(ledger, claim(ledger), "shared")
+    submit(ledger, "asked-for", request="r3")
+    assert sorted(ledger.cancel_job("a")) == ["a", "own"]
+    assert claimed_names(ledger) == ["shared", "asked-for"]
+    assert state(ledger, "b") is JobState.WAITING
+
+
+def test_cancelled_job_that_runs_is_told_and_its_parents_end_at_once(ledger: Ledger) -> None:
+    make_chain(ledger, "a", "b")
+    claimed = claim(ledger)
+    assert sorted(ledger.cancel_job("b")) == ["a", "b"]
+    assert (state(ledger, "a"), state(ledger, "b")) == (JobState.CANCELLED, JobState.RUNNING)
+    assert ledger.beat(claimed, lease_s=LEASE_S) is Beat.CANCEL
+    assert fail(ledger, claimed, retry=True) is FailureOutcome.CANCELLED
+    assert state(ledger, "b") is JobState.CANCELLED
+
+
+def test_cancelled_job_that_several_requests_want_ends_for_all_and_can_be_asked_for_anew(ledger: Ledger) -> None:
+    submit(ledger, "a", request="r1")
+    submit(ledger, "a", request="r2")
+    assert ledger.cancel_job("a") == ["a"]
+    assert [record.state for request in ("r1", "r2") for record in ledger.request(request)] == [JobState.CANCELLED] * 2
+    assert ledger.submit("r1", [submission("a")]) == {"a": JobState.CANCELLED}
+    assert ledger.submit("r3", [submission("a")]) == {"a": JobState.QUEUED}
+
+
+def test_job_that_is_over_or_unknown_cannot_be_cancelled(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.complete(claim(ledger), "")
+    assert ledger.cancel_job("a") == []
+    assert state(ledger, "a") is JobState.DONE
+    assert ledger.cancel_job("nobody") == []
+
+
+def test_job_is_cancelled_once(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    claim(ledger)
+    assert ledger.cancel_job("a") == ["a"]
+    assert ledger.cancel_job("a") == []
+
+
+# What is under way, and what failed.
+
+
+def test_unfinished_jobs_are_those_that_run_are_queued_and_wait(ledger: Ledger) -> None:
+    submit(ledger, "done")
+    ledger.complete(claim(ledger), "")
+    submit(ledger, "parent")
+    suspend(ledger, claim(ledger), "running", "queued")
+    claim(ledger)
+    submit(ledger, "last")
+    found = [(record.id, record.state.value) for record in ledger.unfinished(100)]
+    assert found == [("running", "running"), ("queued", "queued"), ("last", "queued"), ("parent", "waiting")]
+    assert len(ledger.unfinished(1)) == 3
+
+
+def test_last_failures_come_first(ledger: Ledger) -> None:
+    for name in ("first", "again", "second"):
+        submit(ledger, name)
+        fail(ledger, claim(ledger), remember_s=0)
+    submit(ledger, "again", request="r2")
+    assert [record.id for record in ledger.recently_failed(10)] == ["second", "first"]
+    assert [record.id for record in ledger.recently_failed(1)] == ["second"]
+
+
+def test_clock_is_the_one_that_jobs_are_timed_by(ledger: Ledger) -> None:
+    before = ledger.now()
+    submit(ledger, "a")
+    assert before - 0.01 <= job(ledger, "a").queued_at <= ledger.now()
+
+
 # Redis loses a part, or everything.
 
 

@@ -63,8 +63,19 @@ class FakeLedger:
         for job in jobs:
             self.records.setdefault(job.id, make_record(job.id, spec=job.spec))
 
-    def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str) -> list[str]:
         self.cancelled.append(request_id)
+        return [job.id for job in self.submitted.get(request_id, ())]
+
+    def cancel_job(self, job_id: str) -> list[str]:
+        self.cancelled.append(job_id)
+        return [] if self.records[job_id].state.final else [job_id]
+
+    def unfinished(self, limit: int) -> list[JobRecord]:
+        return [record for record in self.records.values() if not record.state.final][:limit]
+
+    def recently_failed(self, limit: int) -> list[JobRecord]:
+        return [record for record in self.records.values() if record.state is JobState.FAILED][:limit]
 
     def claim(self, queue: str, *, worker: str, lease_s: float) -> Claim | None:
         self._fail("claim")

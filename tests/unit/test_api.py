@@ -14,6 +14,7 @@ from tests.support.ledger import FakeLedger, make_record
 from tests.support.projects import Project
 from tests.support.values import make_built_wheel, make_job, make_target
 from wheelfarm.errors import FarmUnavailable, WheelfarmError
+from wheelfarm.farm_status import FarmStatus
 from wheelfarm.job import Failure, FailureClass, JobKind, JobState, Sdist
 from wheelfarm.resolution import Account, source_index_path
 from wheelfarm_services import layout
@@ -47,6 +48,8 @@ PATHS = [
     ("GET", "/flat/x/"),
     ("GET", "/explanations/x"),
     ("POST", "/forecasts"),
+    ("GET", "/status"),
+    ("POST", "/cancellations/x"),
     ("GET", source_index_path(make_target(), estimate=True) + "app/"),
     ("GET", "/"),
     ("GET", "/nothing/here"),
@@ -389,3 +392,27 @@ def test_log_is_asked_for_by_enough_of_one_jobs_id(farm: Farm) -> None:
     assert farm.client.get("/jobs/00000000/log").status_code == 404
     assert farm.client.get("/jobs/abab/log").status_code == 400
     assert farm.client.get("/jobs/..%2f..%2f/log").status_code in (400, 404)
+
+
+def test_status_tells_what_is_under_way_open_and_failed(farm: Farm) -> None:
+    broken = Failure(failure_class=FailureClass.BUILD, error="build-failed", message="no header")
+    spec = json.dumps(make_job().to_json())
+    farm.ledger.records = {
+        "aa": make_record("aa", spec=spec, state=JobState.RUNNING, worker="w1"),
+        "bb": make_record("bb", spec=spec, state=JobState.FAILED, failure=json.dumps(broken.to_json())),
+        "cc": make_record("cc", spec="not json"),
+    }
+    farm.store.put(layout.open_request("0" * 32), b"not json")
+    status = FarmStatus.from_json(farm.client.get("/status").json())
+    assert [(entry.job.id, entry.worker, entry.target) for entry in status.jobs] == [("aa", "w1", make_target().name)]
+    assert [job.failure for job in status.failures] == [broken]
+    assert status.requests == ()
+    assert status.now == 1000.0
+
+
+def test_cancellation_tells_what_ended(farm: Farm) -> None:
+    job_id = "ab" * 32
+    farm.ledger.records = {job_id: make_record(job_id, spec=json.dumps(make_job().to_json()))}
+    assert [job["id"] for job in farm.client.post("/cancellations/abab").json()] == [job_id]
+    assert farm.client.post("/cancellations/cdcd").status_code == 404
+    assert farm.client.get("/cancellations/abab").status_code == 405

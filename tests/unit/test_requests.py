@@ -182,6 +182,49 @@ def test_closed_request_is_cancelled_and_forgotten(services: Services) -> None:
         services.requests.close("../x")
 
 
+def test_cancelled_request_looks_cancelled_to_its_client_until_that_closes_it(services: Services) -> None:
+    services.requests.accept(Request.from_json(BODY))
+    ended = services.requests.cancel(ID[:8])
+    assert [job.id for job in ended] == [make_job().id]
+    assert services.ledger.cancelled == [ID]
+    status = RequestStatus.from_json(services.requests.status(ID))
+    assert status.final
+    (job,) = status.failed
+    assert job.failure is not None
+    assert (job.failure.error, job.failure.message) == ("cancelled", "The build of app==1.0 was cancelled.")
+    services.requests.close(ID)
+    assert list(services.requests.open_requests()) == []
+
+
+def test_cancelled_request_that_nobody_closed_is_not_resubmitted_but_forgotten(services: Services) -> None:
+    services.requests.accept(Request.from_json(BODY))
+    services.requests.cancel(ID)
+    services.ledger.submitted.clear()
+    assert services.requests.resubmit() == 0
+    assert services.ledger.submitted == {}
+    assert list(services.requests.open_requests()) == []
+
+
+def test_client_cannot_submit_a_request_as_cancelled(services: Services) -> None:
+    assert not Request.from_json({**BODY, "cancelled": True}).cancelled
+
+
+def test_job_is_cancelled_by_the_beginning_of_its_id(services: Services) -> None:
+    services.ledger.records = {"cd" * 32: make_record("cd" * 32, spec=json.dumps(make_job().to_json()))}
+    assert [job.id for job in services.requests.cancel("cdcd")] == ["cd" * 32]
+
+
+@pytest.mark.parametrize(("name", "said"), [("abab", "Several"), ("ffff", "No open request"), ("abababcc", "is over")])
+def test_what_is_not_one_thing_under_way_cannot_be_cancelled(services: Services, name: str, said: str) -> None:
+    spec = json.dumps(make_job().to_json())
+    services.ledger.records = {
+        "abababcc": make_record("abababcc", spec=spec, state=JobState.DONE),
+        "ababdd": make_record("ababdd", spec=spec),
+    }
+    with pytest.raises(NotFound, match=said):
+        services.requests.cancel(name)
+
+
 def test_job_that_redis_forgot_counts_as_queued(services: Services) -> None:
     services.requests.accept(Request.from_json(BODY))
     services.ledger.records.clear()

@@ -133,6 +133,15 @@ def test_list_gives_every_key_below_a_folder_in_the_order_of_its_bytes(store: St
     assert list(store.list("b/a/")) == []
 
 
+def test_list_gives_every_key_that_begins_so(store: Store) -> None:
+    for key in ["a/x/1", "a/xy/2", "a/xy", "a/y/3", "ax/4"]:
+        store.put(key + "/o", b"")
+    assert list(store.list("a/x")) == ["a/x/1/o", "a/xy/2/o", "a/xy/o"]
+    assert list(store.list("a/xy/2")) == ["a/xy/2/o"]
+    assert list(store.list("a/z")) == []
+    assert list(store.list("a")) == ["a/x/1/o", "a/xy/2/o", "a/xy/o", "a/y/3/o", "ax/4/o"]
+
+
 def test_deleted_object_is_gone_and_deleting_again_does_nothing(store: Store) -> None:
     store.put("a/b", b"")
     store.delete("a/b")

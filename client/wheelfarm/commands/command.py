@@ -82,6 +82,23 @@ class Command:
         ):
             yield farm
 
+    @contextmanager
+    def running_farm(self) -> Iterator["Farm | None"]:
+        """The farm to talk to, unless it would have to be started."""
+        from wheelfarm.embedded import attached_if_running
+        from wheelfarm.farm import Farm
+
+        if self.settings.url:
+            with Farm(self.settings.url, self.settings.token) as farm:
+                yield farm
+            return
+        with attached_if_running(self.settings) as embedded:
+            if embedded is None:
+                yield None
+                return
+            with Farm(embedded.url, embedded.token, check=embedded.check) as farm:
+                yield farm
+
     def answer(self, value: dict[str, Any], text: Sequence[str]) -> None:
         """The result: a JSON document, or lines."""
         self.end_progress()

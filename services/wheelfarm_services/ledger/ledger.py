@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib.resources import files
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -35,7 +35,19 @@ Wake = Callable[[str], None]
 T = TypeVar("T")
 
 _PREFIX = "{wheelfarm}:"  # as in prelude.lua
-_OPERATIONS = ("audit", "beat", "cancel", "claim", "complete", "fail", "reap", "release", "submit", "suspend")
+_OPERATIONS = (
+    "audit",
+    "beat",
+    "cancel",
+    "cancel_job",
+    "claim",
+    "complete",
+    "fail",
+    "reap",
+    "release",
+    "submit",
+    "suspend",
+)
 _FIELDS = (
     *("queue", "state", "spec", "result", "failure", "cause", "attempt", "priority", "worker"),
     *("queued_at", "started_at", "finished_at", "cancel"),
@@ -44,6 +56,7 @@ _TRANSPORT_ERRORS = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyEr
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 _REQUEST_JOBS = 20_000
 _FOUND_JOBS = 10
+_EVENTS_READ = 5000
 _BATCH = 1000
 
 
@@ -244,6 +257,11 @@ class Ledger:
         """The ids of the jobs that nobody else wants: cancelled or, if running, told at the next beat."""
         return list(self._run("cancel", request_id))
 
+    def cancel_job(self, job_id: str) -> list[str]:
+        """The ids of the jobs that end with it, whoever wants them: itself, all that wait for it, and what only those
+        waited for. They are cancelled or, if running, told at the next beat; none when it is over."""
+        return list(self._run("cancel_job", job_id))
+
     def reap(self, *, max_attempts: int = 5) -> int:
         """The number of lapsed leases, 500 at most; jobs are queued again or, at `max_attempts`, failed."""
         failure = _worker_lost(f"The job lost its worker in each of {max_attempts} attempts.")
@@ -293,6 +311,19 @@ class Ledger:
             further = dict.fromkeys(chain.from_iterable(record.dependencies for record in found))
             level = [id_ for id_ in further if id_ not in seen]
         return records[:_REQUEST_JOBS]
+
+    def unfinished(self, limit: int) -> list[JobRecord]:
+        """The jobs that run, those in the queues in their order, those that wait; at most `limit` of each sort."""
+        ids = self._patiently(lambda: self._unfinished_ids(limit))
+        return [record for record in self._read(ids) if not record.state.final]
+
+    def recently_failed(self, limit: int) -> list[JobRecord]:
+        """The jobs that failed last, as far as the ledger remembers, the latest first."""
+        read: Callable[[], Any] = partial(self._redis.xrevrange, f"{_PREFIX}ev", count=_EVENTS_READ)
+        events = [event for _, event in self._patiently(read)]
+        ids = dict.fromkeys(str(event["job"]) for event in events if event["state"] == JobState.FAILED)
+        records = self._read(list(ids)[: 2 * limit])
+        return [record for record in records if record.state is JobState.FAILED][:limit]
 
     def request_exists(self, request_id: str) -> bool:
         """True until 30 days after its last submission; a cancelled request exists for one hour more."""
@@ -376,6 +407,12 @@ class Ledger:
             for name in names:
                 pipeline.zcard(f"{_PREFIX}q:{name}")
             return [int(length) for length in pipeline.execute()]
+
+    def _unfinished_ids(self, limit: int) -> list[str]:
+        ids = _strings(self._redis.zrange(f"{_PREFIX}lease", 0, limit - 1))
+        for name in sorted(_strings(self._redis.smembers(f"{_PREFIX}queues"))):
+            ids += _strings(self._redis.zrange(f"{_PREFIX}q:{name}", 0, limit - 1))
+        return ids + list(islice(map(str, self._redis.sscan_iter(f"{_PREFIX}waiting", count=_BATCH)), limit))
 
     def _matching(self, pattern: str, skipped: int) -> set[str]:
         found: set[str] = set()

@@ -172,8 +172,31 @@ local function fail(first, failure, cause, remembered_until)
   end
 end
 
+-- Gives the jobs that waited for it.
 local function cancel_now(id)
-  finish(id, 'cancelled', ENDED_KEPT_MS)
+  return finish(id, 'cancelled', ENDED_KEPT_MS)
+end
+
+-- Cancels those of the jobs in `stack` that no request and no other job wants, and what they alone waited for.
+local function cancel_unwanted(stack)
+  local cancelled = {}
+  while #stack > 0 do
+    local id = table.remove(stack)
+    local state = field(id, 'state')
+    local wanted = redis.call('EXISTS', key('w', id), key('p', id)) > 0
+    if state == 'running' and not field(id, 'cancel') and not wanted then
+      redis.call('HSET', key('j', id), 'cancel', 1)
+      cancelled[#cancelled + 1] = id
+    elseif (state == 'queued' or state == 'waiting') and not wanted then
+      local dependencies = redis.call('SMEMBERS', key('u', id))
+      cancel_now(id)
+      cancelled[#cancelled + 1] = id
+      for _, dependency in ipairs(dependencies) do
+        stack[#stack + 1] = dependency
+      end
+    end
+  end
+  return cancelled
 end
 
 -- Why the claim is not (any more) the one that holds the job: 'unknown', 'lost', or nil when it does hold it.

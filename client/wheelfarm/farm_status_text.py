@@ -1,0 +1,61 @@
+"""A farm's status as people read it: a line a job, a request or a failure, and totals."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from wheelfarm.board import named
+from wheelfarm.farm_status import FarmStatus, JobUnderWay, OpenRequest
+from wheelfarm.job import JobState, JobStatus
+
+
+def status_lines(status: FarmStatus) -> Iterator[str]:
+    """What runs, is queued, waits, is open and failed, in this order."""
+    names = {entry.job.id: str(entry.job.sdist) for entry in status.jobs}
+    for entry in status.jobs:
+        yield _job_line(entry, names, status.now)
+    for request in status.requests:
+        yield _request_line(request)
+    for failure in status.failures:
+        yield _failure_line(failure, status.now)
+    states = Counter(entry.job.state for entry in status.jobs)
+    counts = [f"{states[state]} {state}" for state in (JobState.RUNNING, JobState.QUEUED, JobState.WAITING)]
+    yield f"{', '.join(counts)}, {len(status.requests)} requests open, {len(status.failures)} failures of late"
+
+
+def _job_line(entry: JobUnderWay, names: dict[str, str], now: float) -> str:
+    job = entry.job
+    what = str(job.sdist) if job.kind == "wheel" else f"{job.sdist} ({job.kind})"
+    return f"{job.state:<8} {what:<40} {_detail(entry, names, now)} ({job.id[:12]}, {entry.target})"
+
+
+def _detail(entry: JobUnderWay, names: dict[str, str], now: float) -> str:
+    job = entry.job
+    match job.state:
+        case JobState.RUNNING:
+            return f"for {duration(now - job.started_at)} on {entry.worker}"
+        case JobState.QUEUED:
+            return f"for {duration(now - job.queued_at)}"
+        case _:
+            return f"for {named([names.get(id_, id_[:12]) for id_ in job.waits_for])}"
+
+
+def _request_line(request: OpenRequest) -> str:
+    marked = ", cancelled" if request.cancelled else ""
+    return f"request  {request.id[:12]}: {request.jobs} jobs ({request.kind}) for {request.target}{marked}"
+
+
+def _failure_line(job: JobStatus, now: float) -> str:
+    reason = job.failure.message.partition("\n")[0] if job.failure else "for no reason that is known"
+    return f"failed   {job.sdist!s:<40} {duration(now - job.finished_at)} ago ({job.id[:12]}): {reason:.200}"
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it: the two largest units that it has."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

@@ -1,0 +1,67 @@
+"""What the farm has to do, for those who look after it, and the end of what they don't want."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wheelfarm.errors import InputError
+from wheelfarm.farm_status import FarmStatus, JobUnderWay, OpenRequest
+from wheelfarm.job import Job, JobStatus
+from wheelfarm_services.ledger import JobRecord, Ledger
+from wheelfarm_services.requests import Requests
+
+logger = logging.getLogger(__name__)
+
+_MOST_JOBS = 1000
+_MOST_REQUESTS = 200
+_FAILURES = 10
+
+
+def overview_routes(ledger: Ledger, requests: Requests) -> list[Route]:
+    """`GET /status`, and `POST /cancellations/ID` with the beginning of a request's or a job's id."""
+
+    def status(_: HttpRequest) -> Response:
+        return JSONResponse(farm_status(ledger, requests).to_json())
+
+    def cancel(http: HttpRequest) -> Response:
+        return JSONResponse([job.to_json() for job in requests.cancel(http.path_params["name"])])
+
+    return [
+        Route("/status", status),
+        Route("/cancellations/{name}", cancel, methods=["POST"]),
+    ]
+
+
+def farm_status(ledger: Ledger, requests: Requests) -> FarmStatus:
+    """What is under way and open, and what failed last; of each no more than anybody reads."""
+    return FarmStatus(
+        now=ledger.now(),
+        jobs=tuple(_under_way(ledger.unfinished(_MOST_JOBS), requests)),
+        requests=tuple(islice(_open_requests(requests), _MOST_REQUESTS)),
+        failures=tuple(job for _, job in _readable(ledger.recently_failed(_FAILURES), requests)),
+    )
+
+
+def _under_way(records: Iterable[JobRecord], requests: Requests) -> Iterator[JobUnderWay]:
+    for record, job in _readable(records, requests):
+        yield JobUnderWay(job=job, target=Job.from_json(json.loads(record.spec)).target, worker=record.worker)
+
+
+def _open_requests(requests: Requests) -> Iterator[OpenRequest]:
+    for request in requests.open_requests():
+        facts = {"id": request.id, "kind": request.kind, "target": request.target, "cancelled": request.cancelled}
+        yield OpenRequest.from_json({**facts, "jobs": len(request.sdists)})
+
+
+def _readable(records: Iterable[JobRecord], requests: Requests) -> Iterator[tuple[JobRecord, JobStatus]]:
+    """The jobs whose records can be read; one that can't must not hide the others."""
+    for record in records:
+        try:
+            yield record, requests.job_status(record)
+        except (InputError, ValueError, AttributeError):
+            logger.warning("job can't be read", extra={"job": record.id[:12]})
