@@ -88,8 +88,13 @@ class Survey:
     answers: Mapping[Question, Estimate | WheelfarmError]
 
 
-def survey(requirements: Requirements, target: Target, *, farm: Farm, cache_dir: Path) -> Survey:
-    """Ask the farm for all that a request would take. Raises the reason when the request itself has no resolution."""
+def survey(
+    requirements: Requirements, target: Target, *, farm: Farm, cache_dir: Path, say: Callable[[str], None]
+) -> Survey:
+    """Ask the farm for all that a request would take; `say` hears how far it has come.
+
+    Raises the reason when the request itself has no resolution.
+    """
     farm.register(target)
     requested = estimate(
         requirements.lines, target=target, farm=farm, cache_dir=cache_dir, constraints=requirements.constraints
@@ -100,6 +105,7 @@ def survey(requirements: Requirements, target: Target, *, farm: Farm, cache_dir:
     todo: Sequence[Sdist] = requested.sdists
     with ThreadPoolExecutor(_RESOLVING) as pool:
         while todo:
+            say(f"reading sdists: {len(todo)} {'more to build those' if forecasts else 'to install'}")
             new = farm.forecast(todo, target)
             forecasts |= {str(forecast.sdist): forecast for forecast in new}
             questions = sorted({question(forecast) for forecast in new if forecast.requires} - set(answers))

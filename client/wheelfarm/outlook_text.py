@@ -26,8 +26,9 @@ def _totals(outlook: Outlook) -> Iterator[str]:
     prospects = list(outlook.prospects.values())
     missing = [prospect for prospect in prospects if not prospect.cached]
     helpers = sum(not prospect.asked_for for prospect in missing)
-    yield f"{len(prospects)} sdists: {len(prospects) - len(missing)} cached, {len(missing)} to build" + (
-        f" ({helpers} of them for builds alone)" if helpers else ""
+    yield (
+        f"{len(prospects)} {'sdist' if len(prospects) == 1 else 'sdists'}: {len(prospects) - len(missing)} cached, {len(missing)} to build"
+        + (f" ({helpers} of them for builds alone)" if helpers else "")
     )
     if missing:
         yield f"about {_span(outlook.wall_s)} with {outlook.slots} builds at once, {_span(outlook.work_s)} of building"

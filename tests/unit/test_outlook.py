@@ -160,7 +160,7 @@ def test_builds_that_need_each_other_are_named() -> None:
 
 
 def test_nothing_to_build_says_no_more_than_that() -> None:
-    assert list(outlook_lines(look(estimate("a"), cached("a"))))[-1] == "1 sdists: 1 cached, 0 to build"
+    assert list(outlook_lines(look(estimate("a"), cached("a"))))[-1] == "1 sdist: 1 cached, 0 to build"
 
 
 def test_forecast_is_read_as_it_was_written() -> None:

@@ -21,7 +21,8 @@ def plan_command(asked: Asked, **shared: Any) -> None:
         requirements = asked.read()
         target = command.target(environment_to_build_for(os.environ, asked.python))
         with command.farm() as farm:
-            found = survey(requirements, target, farm=farm, cache_dir=command.settings.cache / "uv")
+            cache_dir, say = command.settings.cache / "uv", command.reporter.say
+            found = survey(requirements, target, farm=farm, cache_dir=cache_dir, say=say)
         has_tool = (lambda tool: None) if command.settings.url else is_here
         told = outlook(found, target, slots=command.settings.slots, has_tool=has_tool)
         command.answer(told.to_json(), [printable(line) for line in outlook_lines(told)])
