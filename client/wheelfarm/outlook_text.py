@@ -26,10 +26,10 @@ def _totals(outlook: Outlook) -> Iterator[str]:
     prospects = list(outlook.prospects.values())
     missing = [prospect for prospect in prospects if not prospect.cached]
     helpers = sum(not prospect.asked_for for prospect in missing)
-    yield (
-        f"{len(prospects)} {'sdist' if len(prospects) == 1 else 'sdists'}: {len(prospects) - len(missing)} cached, {len(missing)} to build"
-        + (f" ({helpers} of them for builds alone)" if helpers else "")
-    )
+    several = "sdist" if len(prospects) == 1 else "sdists"
+    for_builds = f" ({helpers} of them for builds alone)" if helpers else ""
+    cached = len(prospects) - len(missing)
+    yield f"{len(prospects)} {several}: {cached} cached, {len(missing)} to build{for_builds}"
     if missing:
         yield f"about {_span(outlook.wall_s)} with {outlook.slots} builds at once, {_span(outlook.work_s)} of building"
         yield from _caveats(outlook, missing)
