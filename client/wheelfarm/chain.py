@@ -66,6 +66,8 @@ class _Chain:
 
     def resolve(self, requirements: Requirements) -> Resolution:
         """The pinned sdists; metadata that only builds can tell is computed on the way."""
+        if requirements.lock is not None:
+            return Resolution(sdists=requirements.lock.sdists(self.target))
         for _ in range(_ROUNDS):
             found = resolve(
                 requirements.lines,
@@ -73,6 +75,7 @@ class _Chain:
                 farm=self.farm,
                 cache_dir=self.settings.cache / "uv",
                 constraints=requirements.constraints,
+                prerelease=requirements.prerelease,
                 retry=self.retry,
             )
             if not isinstance(found, MetadataPending):

@@ -48,6 +48,24 @@ class NoEnvironment(WheelfarmError):
     code, exit_code = "no-environment", 4
 
 
+class OptionRefused(InputError):
+    """An option of pip's or uv's that the farm can't honour, such as an editable install."""
+
+    code, exit_code = "option-refused", 5
+
+
+class BadTree(InputError):
+    """A local tree or archive is no project, or can't be sent to the farm."""
+
+    code, exit_code = "bad-tree", 6
+
+
+class BadInterpreter(InputError):
+    """What was named as an interpreter is none that can be built for."""
+
+    code, exit_code = "bad-interpreter", 7
+
+
 class NoSolution(WheelfarmError):
     """No set of sdists satisfies the requirements."""
 

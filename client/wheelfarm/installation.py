@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from wheelfarm.errors import InstallFailed, NoEnvironment
+from wheelfarm.errors import BadInterpreter, InstallFailed, NoEnvironment
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Remembered, Wheelhouse
 
@@ -123,8 +124,8 @@ def _made(venv: Path, python: str | None) -> Path:
 
 def _interpreter(given: str) -> Path:
     """The interpreter that a path, an environment's folder, a command's name or a version such as 3.12 stands for."""
-    if (Path(given) / "bin" / "python").exists():
-        return (Path(given) / "bin" / "python").absolute()
+    if "/" in given or Path(given).is_dir():
+        return _interpreter_at(Path(given))
     if found := shutil.which(given):
         return Path(found).absolute()
     command = [find_uv_bin(), "python", "find", "--no-config", "--no-python-downloads", "--no-project", "--", given]
@@ -132,6 +133,19 @@ def _interpreter(given: str) -> Path:
     if done.returncode != 0:
         raise NoEnvironment(f"No Python interpreter is known as {given!r}.\n{done.stderr.strip()}")
     return Path(done.stdout.strip())
+
+
+def _interpreter_at(given: Path) -> Path:
+    """The interpreter at a path, or of the environment there. Raises BadInterpreter saying what is there instead."""
+    try:
+        path = (given / "bin" / "python" if given.is_dir() else given).absolute()
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) and os.access(path, os.X_OK):
+            return path
+        reason = f"{path} is not executable" if stat.S_ISREG(mode) else f"{path} is not a file"
+    except OSError as error:
+        reason = f"{path} can't be read ({error.strerror})"
+    raise BadInterpreter(f"{given} is no Python interpreter: {reason}.", hint="Name another one with --python.")
 
 
 def _site_packages(environment: Environment) -> list[Path]:

@@ -96,9 +96,7 @@ def survey(
     Raises the reason when the request itself has no resolution.
     """
     farm.register(target)
-    requested = estimate(
-        requirements.lines, target=target, farm=farm, cache_dir=cache_dir, constraints=requirements.constraints
-    )
+    requested = _requested(requirements, target, farm, cache_dir)
     requirements.check_hashes(requested.sdists)
     forecasts: dict[str, Forecast] = {}
     answers: dict[Question, Estimate | WheelfarmError] = {}
@@ -115,6 +113,19 @@ def survey(
             sdists = {str(sdist): sdist for answer in fresh.values() for sdist in _sdists(answer)}
             todo = [sdist for name, sdist in sdists.items() if name not in forecasts]
     return Survey(requested=requested, forecasts=forecasts, answers=answers)
+
+
+def _requested(requirements: Requirements, target: Target, farm: Farm, cache_dir: Path) -> Estimate:
+    if requirements.lock is not None:
+        return Estimate(sdists=requirements.lock.sdists(target), unknown=())
+    return estimate(
+        requirements.lines,
+        target=target,
+        farm=farm,
+        cache_dir=cache_dir,
+        constraints=requirements.constraints,
+        prerelease=requirements.prerelease,
+    )
 
 
 def question(forecast: Forecast) -> Question:

@@ -1,10 +1,11 @@
-"""Requirements as people write them: on the command line and in requirements files."""
+"""Requirements as people write them: on the command line, in requirements files, in projects and in locks."""
 
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -12,18 +13,30 @@ from packaging.utils import canonicalize_name
 from wheelfarm.digest import SHA256
 from wheelfarm.errors import DirectReferenceRefused, HashMismatch, InputError
 from wheelfarm.job import Sdist
+from wheelfarm.requirement_options import FileOption, judge_option, refused_editable
+
+if TYPE_CHECKING:
+    from wheelfarm.lock_file import LockFile
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _LOOKS_DIRECT = re.compile(r"^(\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*://|.*\.(whl|tar\.gz|zip)$)")
+_LOCK_NAME = re.compile(r"pylock(\.[^.]+)?\.toml")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Requirements:
-    """What is asked for: requirement lines, constraint lines, and per project the sha256s its sdist may have."""
+    """What is asked for: requirement lines, constraint lines, and per project the sha256s its sdist may have; or a lock
+    instead.
+
+    With `prerelease` pre-releases do like any version; with `require_hashes` every sdist must be one with a hash.
+    """
 
     lines: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    prerelease: bool = False
+    require_hashes: bool = False
+    lock: "LockFile | None" = None
 
     def check_hashes(self, sdists: Sequence[Sdist]) -> None:
         """Raise HashMismatch when a project with `--hash` resolved to an sdist of another sha256."""
@@ -34,6 +47,11 @@ class Requirements:
                     f"{sdist} resolved to {sdist.filename} with sha256 {sdist.sha256}, "
                     f"but the requirements allow only {', '.join(sorted(allowed))}.",
                     hint="The hashes must be those of sdists, not of wheels.",
+                )
+            if self.require_hashes and not allowed:
+                raise HashMismatch(
+                    f"{sdist} is needed, and the requirements give no hash for it in spite of --require-hashes.",
+                    hint=f"Add it, once you trust it: {sdist} --hash=sha256:{sdist.sha256}",
                 )
 
 
@@ -56,33 +74,75 @@ def parse_requirement(text: str, *, origin: str) -> Requirement:
     return requirement
 
 
-def read_requirements(arguments: Sequence[str], files: Sequence[Path], constraints: Sequence[Path]) -> Requirements:
-    """Requirements of the command line and of requirements files, with the files that these include.
+def read_requirements(
+    arguments: Sequence[str],
+    files: Sequence[Path],
+    constraints: Sequence[Path],
+    *,
+    extras: Sequence[str] = (),
+    all_extras: bool = False,
+    groups: Sequence[str] = (),
+    prerelease: bool = False,
+    editables: Sequence[str] = (),
+) -> Requirements:
+    """Requirements of the command line and of files, with the files that these include.
 
-    Of pip's format the farm takes requirements, comments, continued lines, `-r`, `-c` and `--hash=sha256:…`. Every
-    other option raises InputError: an index, above all, is never taken from a file.
+    A file is a requirements file as pip has them, a project's pyproject.toml (its dependencies, with those of `extras`)
+    or a pylock.toml (PEP 751), which stands alone. `groups` are dependency groups (PEP 735), each NAME or FILE:NAME; of
+    a lock they are its own.
+
+    Raises InputError, and OptionRefused for what the farm can't honour: above all, no index is taken from a file.
     """
-    reader = _Reader()
+    if editables:
+        raise refused_editable(editables[0], "command line")
+    if lock := next((path for path in files if _LOCK_NAME.fullmatch(path.name)), None):
+        if len(files) > 1 or arguments or constraints:
+            raise InputError(
+                f"{lock} is a lock, which says everything by itself, and more was given beside it.",
+                hint="Install the rest by a command of its own, or lock it all together.",
+            )
+        from wheelfarm.lock_file import read_lock_file
+
+        return Requirements(lock=read_lock_file(lock, extras=extras, all_extras=all_extras, groups=groups))
+    reader = _Reader(prerelease=prerelease)
     for argument in arguments:
         reader.add(argument, "command line")
+    projects = [path for path in files if path.suffix == ".toml"]
     for path in files:
-        reader.read(path, reader.lines)
+        if path not in projects:
+            reader.read(path, reader.lines)
+    _read_projects(reader, projects, extras=extras, all_extras=all_extras, groups=groups)
     for path in constraints:
         reader.read(path, reader.constraints)
-    if not reader.lines:
-        raise InputError("Nothing to do: no requirement was given.", hint="wheelfarm install NAME, or -r FILE")
-    return Requirements(
-        lines=tuple(reader.lines),
-        constraints=tuple(reader.constraints),
-        hashes={name: frozenset(found) for name, found in reader.hashes.items()},
-    )
+    return reader.result()
+
+
+def _read_projects(
+    reader: "_Reader", projects: Sequence[Path], *, extras: Sequence[str], all_extras: bool, groups: Sequence[str]
+) -> None:
+    if (extras or all_extras) and not projects:
+        raise InputError(
+            "--extra and --all-extras choose extras of a project, and none is given.",
+            hint="Name it (-r pyproject.toml --extra NAME), or write NAME[EXTRA] for a requirement's extras.",
+        )
+    if projects or groups:
+        from wheelfarm.project_file import group_requirements, project_requirements
+
+        for path in projects:
+            for line in project_requirements(path, extras=extras, all_extras=all_extras):
+                reader.add(line, str(path))
+        for group in groups:
+            for line in group_requirements(group):
+                reader.add(line, f"dependency group {group}")
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, *, prerelease: bool) -> None:
         self.lines: list[str] = []
         self.constraints: list[str] = []
-        self.hashes: dict[str, set[str]] = {}
+        self._hashes: dict[str, set[str]] = {}
+        self._prerelease = prerelease
+        self._require_hashes = False
         self._reading: list[Path] = []
 
     def add(self, text: str, origin: str, into: list[str] | None = None) -> None:
@@ -93,6 +153,8 @@ class _Reader:
             self._add_hash(canonicalize_name(requirement.name), option, origin)
 
     def read(self, path: Path, into: list[str]) -> None:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)):
+            raise InputError(f"The requirements file {path} is a URL.", hint="Fetch it, look at it, and name the file.")
         real = Path(os.path.realpath(path))
         if real in self._reading:
             raise InputError(f"{path} includes itself.")
@@ -105,23 +167,40 @@ class _Reader:
                 self.add(line, origin, into)
         self._reading.pop()
 
+    def result(self) -> Requirements:
+        """What was read. Raises InputError when that is nothing."""
+        if not self.lines:
+            raise InputError("Nothing to do: no requirement was given.", hint="wheelfarm install NAME, or -r FILE")
+        return Requirements(
+            lines=tuple(self.lines),
+            constraints=tuple(self.constraints),
+            hashes={name: frozenset(found) for name, found in self._hashes.items()},
+            prerelease=self._prerelease,
+            require_hashes=self._require_hashes,
+        )
+
     def _follow(self, line: str, origin: str, folder: Path, into: list[str]) -> None:
-        match re.match(r"(-r|--requirement|-c|--constraint)[ =]*([^\s\0]+)$", line):
-            case None:
-                raise InputError(
-                    f"{origin}: the option {line.split()[0]!r} is not accepted.",
-                    hint="The farm resolves against its own source index only; name other indexes in its settings.",
-                )
-            case found if found[1] in ("-r", "--requirement"):
-                self.read(folder / found[2], into)
-            case found:
-                self.read(folder / found[2], self.constraints)
+        option, value = judge_option(line, origin)
+        match option:
+            case FileOption.REQUIREMENT:
+                self.read(folder / value, into)
+            case FileOption.CONSTRAINT:
+                self.read(folder / value, self.constraints)
+            case FileOption.PRE:
+                self._prerelease = True
+            case FileOption.REQUIRE_HASHES:
+                self._require_hashes = True
+            case FileOption.ALWAYS_SO:
+                pass
 
     def _add_hash(self, name: str, option: str, origin: str) -> None:
         algorithm, _, value = option.removeprefix("--hash=").partition(":")
         if not option.startswith("--hash=") or algorithm != "sha256" or not SHA256.fullmatch(value):
-            raise InputError(f"{origin}: {option!r} is not accepted.", hint="Hashes are given as --hash=sha256:HEX.")
-        self.hashes.setdefault(name, set()).add(value)
+            raise InputError(
+                f"{origin}: {option!r} is not accepted.",
+                hint="Hashes are given as --hash=sha256:HEX. Settings of one project's build belong into its recipe.",
+            )
+        self._hashes.setdefault(name, set()).add(value)
 
 
 def _split_options(text: str) -> tuple[str, list[str]]:

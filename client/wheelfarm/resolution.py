@@ -26,6 +26,8 @@ from wheelfarm.errors import InputError, NoSdist, NoSolution, ProtocolError, Unk
 from wheelfarm.job import Sdist
 from wheelfarm.target import Target
 
+_ALLOWING_PRERELEASES = ["--prerelease", "allow"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution:
@@ -96,18 +98,21 @@ def resolve(
     farm: SourceIndexClient,
     cache_dir: Path,
     constraints: Sequence[str] = (),
+    prerelease: bool = False,
     retry: bool = False,
 ) -> Resolution | MetadataPending:
     """Resolve for a target. Safe to repeat; a warm repetition takes some ten milliseconds.
 
-    `cache_dir` is uv's own, never the user's. With `retry` metadata that could not be computed before is pending anew.
+    `cache_dir` is uv's own, never the user's. With `prerelease` pre-releases do like any version; with `retry` metadata
+    that could not be computed before is pending anew.
 
     Raises UnknownProject, NoSdist, UpstreamError, HashMismatch or BadSdist when the source index knows the reason, and
     NoSolution with uv's explanation otherwise.
     """
     resolution_id = uuid.uuid4().hex
+    options = _ALLOWING_PRERELEASES if prerelease else []
     with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as home:
-        done = _run_uv(requirements, constraints, target, farm, cache_dir, resolution_id, Path(home))
+        done = _run_uv(requirements, constraints, options, target, farm, cache_dir, resolution_id, Path(home))
     if done.returncode == 0:
         return read_lock(done.stdout)
     account = farm.account(resolution_id)
@@ -125,11 +130,14 @@ def estimate(
     farm: SourceIndexClient,
     cache_dir: Path,
     constraints: Sequence[str] = (),
+    prerelease: bool = False,
 ) -> Estimate:
     """Resolve for a target without having anything computed for it. Raises what `resolve` raises."""
     resolution_id = uuid.uuid4().hex
-    with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as home:
-        done = _run_uv(requirements, constraints, target, farm, cache_dir, resolution_id, Path(home), estimate=True)
+    options = _ALLOWING_PRERELEASES if prerelease else []
+    with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as folder:
+        home = Path(folder)
+        done = _run_uv(requirements, constraints, options, target, farm, cache_dir, resolution_id, home, estimate=True)
     account = farm.account(resolution_id)
     if done.returncode == 0:
         sdists = read_lock(done.stdout).sdists
@@ -161,6 +169,7 @@ def read_lock(text: str) -> Resolution:
 def _run_uv(
     requirements: Sequence[str],
     constraints: Sequence[str],
+    options: Sequence[str],
     target: Target,
     farm: SourceIndexClient,
     cache_dir: Path,
@@ -175,6 +184,7 @@ def _run_uv(
     if constraints:
         (home / "constraints.txt").write_text("\n".join(constraints) + "\n")
         command += ["--constraint", str(home / "constraints.txt")]
+    command += options
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(home),

@@ -5,7 +5,9 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,7 +17,7 @@ from typing import Any
 from packaging.tags import Tag, compatible_tags, cpython_tags
 
 from wheelfarm.digest import SHA256, digest_of, sha256_of_file
-from wheelfarm.errors import InputError
+from wheelfarm.errors import BadInterpreter, InputError
 from wheelfarm.job import TARGET_NAME
 
 HOST_QUEUE = "host"
@@ -37,6 +39,9 @@ json.dump({
     "sysconfig": {key: str(value) for key, value in variables.items()},
 }, sys.stdout)
 """
+_FACTS = {"implementation", "executable", "prefix", "version", "platform", "abi", "sysconfig"}
+_PROBE_BYTES = 1 << 20
+_OLDEST_PYTHON = (3, 8)
 _TOOLCHAIN = ("libc6", "libc6-dev", "gcc*", "g++*", "clang*", "binutils*", "make", "*-dev")
 
 
@@ -97,12 +102,12 @@ def native_tags(target: Target) -> frozenset[Tag]:
     )
 
 
-def host_target(python: Path, *, sandbox: str, memory: Path) -> Target:
+def host_target(python: Path, *, sandbox: str, memory: Path, patience_s: float = 20.0) -> Target:
     """The target of this machine's toolchain and `python` (a base interpreter or one of an environment).
 
     Reading it costs two subprocesses; the answer is remembered in the folder `memory` for as long as the interpreter
-    and the list of installed packages stay the same files. Raises InputError when `python` does not run or is not
-    CPython.
+    and the list of installed packages stay the same files. Raises BadInterpreter when `python` does not run or
+    is not CPython.
     """
     fingerprint = digest_of([str(python), sandbox, *map(_stamp, (python, *_watched()))])
     remembered = memory / f"{fingerprint}.json"
@@ -110,7 +115,7 @@ def host_target(python: Path, *, sandbox: str, memory: Path) -> Target:
         target = Target.from_json(json.loads(remembered.read_text()))
         if Path(target.python).exists():
             return target
-    target = _read_host_target(python, sandbox)
+    target = _read_host_target(python, sandbox, patience_s)
     memory.mkdir(parents=True, exist_ok=True)
     partial = remembered.with_suffix(f".{os.getpid()}.new")
     partial.write_text(json.dumps(target.to_json()))
@@ -118,10 +123,12 @@ def host_target(python: Path, *, sandbox: str, memory: Path) -> Target:
     return target
 
 
-def _read_host_target(python: Path, sandbox: str) -> Target:
-    facts = _probe(python)
+def _read_host_target(python: Path, sandbox: str, patience_s: float) -> Target:
+    facts = _probe(python, patience_s)
     if facts["implementation"] != "cpython":
-        raise InputError(f"{python} is {facts['implementation']}; the host target builds for CPython only.")
+        raise _bad_kind(python, f"{facts['implementation']}, and the farm builds for CPython only")
+    if tuple(map(int, re.findall(r"\d+", facts["version"])[:2])) < _OLDEST_PYTHON:
+        raise _bad_kind(python, f"CPython {facts['version']}, and builds run on 3.8 or later")
     executable = Path(facts["executable"]).resolve()
     identity = [
         str(executable),
@@ -145,19 +152,60 @@ def _read_host_target(python: Path, sandbox: str) -> Target:
     )
 
 
-def _probe(python: Path) -> dict[str, Any]:
+def _probe(python: Path, patience_s: float) -> dict[str, Any]:
     """Facts of an interpreter, asked without its site-packages, whose `.pth` files would run."""
+    said, status = _said_by([str(python), "-I", "-S", "-c", _PROBE], patience_s)
     try:
-        done = subprocess.run(
-            [str(python), "-I", "-S", "-c", _PROBE], capture_output=True, text=True, timeout=60, check=True
+        facts = json.loads(said.splitlines()[-1])
+        complete = isinstance(facts, dict) and facts.keys() >= _FACTS
+    except (IndexError, ValueError, RecursionError):
+        complete = False
+    if status is None:
+        raise _bad(python, f"it did not answer within {patience_s:g} s")
+    if status != 0:
+        raise _bad(python, f"asked for its version it ended with status {status} ({said[-300:].strip() or 'silently'})")
+    if not complete:
+        raise _bad(python, f"asked for its version it said {said[:100]!r}")
+    return dict(facts)
+
+
+def _said_by(command: list[str], patience_s: float) -> tuple[str, int | None]:
+    """What a command prints, bounded, and its exit status: None for one that did not end in time.
+
+    Raises BadInterpreter when it can't be started.
+    """
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
-        facts: dict[str, Any] = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise InputError(
-            f"{python} does not work as a Python interpreter: {error}.",
-            hint="Name another one with --python.",
-        ) from error
-    return facts
+    except OSError as error:
+        raise _bad(Path(command[0]), f"it can't be started ({error.strerror})") from error
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(patience_s, end)
+    timer.start()
+    with process:
+        said = process.stdout.read(_PROBE_BYTES) if process.stdout else b""
+        if len(said) == _PROBE_BYTES:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    timer.cancel()
+    return said.decode(errors="replace"), None if late.is_set() else process.returncode
+
+
+def _bad_kind(python: Path, what: str) -> BadInterpreter:
+    return BadInterpreter(f"{python} is {what}.", hint="Name another one with --python.")
+
+
+def _bad(python: Path, reason: str) -> BadInterpreter:
+    return BadInterpreter(
+        f"{python} does not work as a Python interpreter: {reason}.", hint="Name another one with --python."
+    )
 
 
 def _toolchain() -> list[str]:

@@ -71,7 +71,8 @@ class Wheelhouse:
         """Remember that these requirements resolved to these wheels, all of which are here."""
         folder = self._lock_folder(requirements, target)
         folder.mkdir(parents=True, exist_ok=True)
-        asked = json.dumps({"lines": requirements.lines, "target": target.name})
+        lines = requirements.lines or [f"{wheel.name}=={wheel.version}" for wheel in wheels]
+        asked = json.dumps({"lines": lines, "target": target.name})
         listed = json.dumps([wheel.to_json() for wheel in wheels])
         for name, text in (("asked.json", asked), ("wheels.json", listed), ("pylock.toml", self._lock(wheels))):
             partial = folder / f".{name}.{os.getpid()}.new"
@@ -95,9 +96,16 @@ class Wheelhouse:
         return sorted(found, key=lambda resolution: -resolution.resolved_at)
 
     def _lock_folder(self, requirements: Requirements, target: Target) -> Path:
-        asked = [sorted(requirements.lines), sorted(requirements.constraints)]
+        asked = [
+            sorted(requirements.lines),
+            sorted(requirements.constraints),
+            requirements.lock and requirements.lock.identity,
+        ]
+        switches = [requirements.prerelease, requirements.require_hashes]
         hashes = {name: sorted(found) for name, found in requirements.hashes.items()}
-        return self.root / "locks" / digest_of(["lock", asked, hashes, target.name, target.revision, "default"])
+        return (
+            self.root / "locks" / digest_of(["lock", asked, switches, hashes, target.name, target.revision, "default"])
+        )
 
     def _lock(self, wheels: Sequence[BuiltWheel]) -> str:
         """A PEP 751 lock; its paths are relative to itself, in `locks/<digest>/`."""

@@ -1,5 +1,6 @@
 import csv
 import io
+import os
 import shutil
 import sys
 import zipfile
@@ -9,7 +10,7 @@ import pytest
 
 from tests.support.archives import make_zip, wheel_files
 from tests.support.values import make_built_wheel, make_target
-from wheelfarm.errors import InstallFailed, NoEnvironment
+from wheelfarm.errors import BadInterpreter, InstallFailed, NoEnvironment
 from wheelfarm.installation import Environment, find_environment, install
 from wheelfarm.requirements import Requirements
 from wheelfarm.wheel import BuiltWheel
@@ -78,6 +79,25 @@ def test_no_environment_is_an_error_that_says_how_to_name_one() -> None:
 def test_unknown_interpreter_is_named() -> None:
     with pytest.raises(NoEnvironment, match="no-such-python"):
         find_environment({}, python="no-such-python", venv=None, directory=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("absent", "can't be read"),
+        ("empty", "can't be read"),
+        ("text", "not executable"),
+        ("socket", "not a file"),
+        ("loop", "can't be read"),
+    ],
+)
+def test_path_that_is_no_interpreter_is_told_apart(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("")
+    os.mkfifo(tmp_path / "socket")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadInterpreter, match=reason):
+        find_environment({}, python=str(tmp_path / name), venv=None, directory=None)
 
 
 def test_venv_is_made_where_there_is_none_and_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

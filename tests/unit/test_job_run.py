@@ -129,6 +129,9 @@ def test_job_whose_dependencies_are_there_goes_on(worker: Worker) -> None:
 CLASSES = {
     "error": FailureClass.INPUT,
     "input": FailureClass.INPUT,
+    "option-refused": FailureClass.INPUT,
+    "bad-tree": FailureClass.INPUT,
+    "bad-interpreter": FailureClass.INPUT,
     "direct-reference": FailureClass.INPUT,
     "no-environment": FailureClass.INPUT,
     "no-solution": FailureClass.INPUT,

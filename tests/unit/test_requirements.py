@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.values import make_sdist
-from wheelfarm.errors import DirectReferenceRefused, HashMismatch, InputError
+from wheelfarm.errors import DirectReferenceRefused, HashMismatch, InputError, OptionRefused
 from wheelfarm.requirements import Requirements, parse_requirement, read_requirements
 
 HASH = "ab" * 32
@@ -53,9 +53,11 @@ def test_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
         "--no-binary :none:",
         "--only-binary :all:",
         "--trusted-host evil.example",
-        "--pre",
-        "-e .",
         "--editable .",
+        "--prefer-binary",
+        "--no-index",
+        "--pre yes",
+        "--use-feature fast-deps",
         "-r nul\0.txt",
     ],
 )
@@ -198,3 +200,60 @@ def test_nothing_to_do_is_an_error_that_says_how_to_ask(tmp_path: Path) -> None:
 def test_option_in_an_argument_is_refused() -> None:
     with pytest.raises(InputError, match="--index-url"):
         read_requirements(["app --index-url=https://evil.example/simple"], [], [])
+
+
+@pytest.mark.parametrize("line", ["-i https://x.example/", "--find-links=wheels", "--trusted-host x.example"])
+def test_other_index_is_refused_with_what_to_do_instead(tmp_path: Path, line: str) -> None:
+    with pytest.raises(OptionRefused, match="source index alone") as caught:
+        read(tmp_path, f"{line}\nfirst\n")
+    assert "WHEELFARM_INDEX" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "line", ["--only-binary :all:", "--only-binary=numpy", "--prefer-binary", "--no-binary :none:"]
+)
+def test_prebuilt_wheels_are_refused_with_the_reason(tmp_path: Path, line: str) -> None:
+    with pytest.raises(OptionRefused, match="builds everything from source"):
+        read(tmp_path, f"{line}\nfirst\n")
+
+
+@pytest.mark.parametrize("line", ["--no-binary :all:", "--no-binary=first", "--only-binary=:none:"])
+def test_what_the_farm_does_anyway_may_be_asked_for(tmp_path: Path, line: str) -> None:
+    assert read(tmp_path, f"{line}\nfirst\n").lines == ("first",)
+
+
+def test_editable_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    for line in ("-e ./lib", "-e./lib", "--editable=./lib", "--editable ./lib"):
+        with pytest.raises(OptionRefused, match=r"line 1: --editable \./lib") as caught:
+            read(tmp_path, line)
+        assert "wheelfarm install ./lib" in caught.value.hint
+    with pytest.raises(OptionRefused, match="command line"):
+        read_requirements([], [], [], editables=["./lib"])
+
+
+def test_prereleases_and_required_hashes_are_asked_for_in_a_file_too(tmp_path: Path) -> None:
+    found = read(tmp_path, "--pre\n--require-hashes\nfirst\n")
+    assert (found.prerelease, found.require_hashes) == (True, True)
+    assert read_requirements(["first"], [], [], prerelease=True).prerelease
+
+
+def test_required_hash_that_is_missing_is_told_with_the_line_that_gives_it(tmp_path: Path) -> None:
+    sdist = make_sdist()
+    with pytest.raises(HashMismatch, match="require-hashes") as caught:
+        read(tmp_path, "--require-hashes\nother\n").check_hashes([sdist])
+    assert f"--hash=sha256:{sdist.sha256}" in caught.value.hint
+
+
+def test_hashes_of_constraints_count(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text(f"app==1 --hash=sha256:{HASH}\n")
+    assert read(tmp_path, "app\n-c c.txt\n").hashes == {"app": {HASH}}
+
+
+def test_requirements_file_at_a_url_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a URL"):
+        read_requirements([], [Path("https://x.example/requirements.txt")], [])
+
+
+def test_extras_without_a_project_are_refused() -> None:
+    with pytest.raises(InputError, match="--extra"):
+        read_requirements(["app"], [], [], extras=["test"])

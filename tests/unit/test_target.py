@@ -9,7 +9,7 @@ import pytest
 from packaging.tags import Tag
 
 from tests.support.values import make_target
-from wheelfarm.errors import InputError
+from wheelfarm.errors import BadInterpreter, InputError
 from wheelfarm.target import Target, host_target, native_tags
 
 
@@ -169,11 +169,41 @@ def test_interpreter_other_than_cpython_is_refused(tmp_path: Path, interpreter: 
         host_target(interpreter.path, sandbox="none", memory=tmp_path / "memory")
 
 
-@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 3\n", "#!/bin/sh\necho no json\n", "#!/no/such/interpreter\n"])
-def test_what_does_not_run_as_python_is_refused_with_the_option_that_names_another(tmp_path: Path, script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("#!/bin/sh\necho broken; exit 3\n", r"status 3 \(broken\)"),
+        ("#!/bin/sh\necho no json\n", "it said 'no json"),
+        ("#!/bin/sh\necho '{}'\n", "it said '{}"),
+        ("#!/bin/sh\n", "it said ''"),
+        ("#!/bin/sh\nyes\n", "status -9"),
+        ("#!/no/such/interpreter\n", "can't be started"),
+        ("\x7fELF", "can't be started"),
+    ],
+)
+def test_what_does_not_run_as_python_is_refused_with_the_option_that_names_another(
+    tmp_path: Path, script: str, reason: str
+) -> None:
     python = tmp_path / "python"
     python.write_text(script)
     python.chmod(0o755)
-    with pytest.raises(InputError, match="does not work") as caught:
+    with pytest.raises(BadInterpreter, match=f"does not work.*{reason}") as caught:
         host_target(python, sandbox="none", memory=tmp_path / "memory")
     assert "--python" in caught.value.hint
+
+
+def test_interpreter_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nsleep 600 & echo $! > '{tmp_path}/child'; wait\n")
+    python.chmod(0o755)
+    with pytest.raises(BadInterpreter, match="did not answer"):
+        host_target(python, sandbox="none", memory=tmp_path / "memory", patience_s=0.5)
+    child = int((tmp_path / "child").read_text())
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_python_older_than_the_driver_is_refused(tmp_path: Path, interpreter: FakeInterpreter) -> None:
+    interpreter.answer(version="3.7.17")
+    with pytest.raises(BadInterpreter, match=r"3\.8 or later"):
+        host_target(interpreter.path, sandbox="none", memory=tmp_path / "memory")

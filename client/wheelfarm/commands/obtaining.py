@@ -21,6 +21,11 @@ class Asked:
     requirements: tuple[str, ...]
     files: tuple[Path, ...]
     constraints: tuple[Path, ...]
+    editables: tuple[str, ...]
+    extras: tuple[str, ...]
+    all_extras: bool
+    groups: tuple[str, ...]
+    prerelease: bool
     python: str | None
     upgrade: bool
     retry: bool
@@ -28,7 +33,16 @@ class Asked:
 
     def read(self) -> Requirements:
         """The requirements, with the files that they name. Raises InputError."""
-        return read_requirements(self.requirements, self.files, self.constraints)
+        return read_requirements(
+            self.requirements,
+            self.files,
+            self.constraints,
+            editables=self.editables,
+            extras=self.extras,
+            all_extras=self.all_extras,
+            groups=self.groups,
+            prerelease=self.prerelease,
+        )
 
 
 def asking_options(function: Verb) -> Verb:
@@ -48,8 +62,22 @@ def asking_options(function: Verb) -> Verb:
         click.option(
             "-p", "--python", help="The environment or interpreter to build for: a path, a name or a version."
         ),
+        click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases, too."),
+        click.option(
+            "--group", "groups", multiple=True, help="A dependency group, NAME of ./pyproject.toml or FILE:NAME."
+        ),
+        click.option("--all-extras", is_flag=True, help="All extras of the project (-r pyproject.toml) or lock."),
+        click.option("--extra", "extras", multiple=True, help="An extra of the project (-r pyproject.toml) or lock."),
+        click.option("-e", "--editable", "editables", multiple=True, hidden=True),
         click.option("-c", "--constraint", "constraints", multiple=True, type=path, help="A constraints file."),
-        click.option("-r", "--requirement", "files", multiple=True, type=path, help="A requirements file."),
+        click.option(
+            "-r",
+            "--requirement",
+            "files",
+            multiple=True,
+            type=path,
+            help="A requirements file, a project's pyproject.toml, or a pylock.toml.",
+        ),
         click.argument("requirements", nargs=-1, metavar="[REQ]..."),
     ):
         option(verb)
