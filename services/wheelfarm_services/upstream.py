@@ -5,13 +5,13 @@ parsed by mousebender (the simple repository API, HTML and JSON: PEP 503, 691).
 """
 
 import hashlib
+import html
 import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -30,6 +30,13 @@ _SDIST_BYTES = 4 << 30
 _ATTEMPTS = 3
 _PASSING = (429, 500, 502, 503, 504)
 """The statuses that are asked about again before they count as the answer."""
+
+_SDIST_LINK = re.compile(
+    r"""<a\s(?P<attributes>(?:[^<>"']++|"[^"<]{0,2000}+"|'[^'<]{0,2000}+'){1,100}+)>"""
+    r"""\s*+(?P<name>[^<>\s]{1,300}+)\s*+</a>""",
+    re.IGNORECASE,
+)
+_UPLOAD_TIME = re.compile(r"""\bdata-upload-time\s*=\s*["']([^"']{1,100})["']""", re.IGNORECASE)
 
 _UNREADABLE = (
     simple.UnsupportedMIMEType,
@@ -199,28 +206,11 @@ class Upstream:
         )
 
 
-class _Anchors(HTMLParser):
-    """The upload times that the links of an HTML page state, by file name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.times: dict[str, str] = {}
-        self._time = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._time = (dict(attrs).get("data-upload-time") or "") if tag == "a" else ""
-
-    def handle_data(self, data: str) -> None:
-        if self._time:
-            self.times[data.strip()] = self._time
-            self._time = ""
-
-
 def _upload_times(text: str) -> dict[str, str]:
-    """Upload times of an HTML page, by file name: indexes tell them as `data-upload-time`, which no standard names."""
-    anchors = _Anchors()
-    anchors.feed(text)
-    return anchors.times
+    """Upload times of an HTML page's sdists, by file name: indexes tell them as `data-upload-time`, which no standard
+    names. To parse a large page once more takes as long as all else; a link that is written otherwise has no time."""
+    links = ((link["name"], _UPLOAD_TIME.search(link["attributes"])) for link in _SDIST_LINK.finditer(text))
+    return {html.unescape(name): time[1] for name, time in links if time and name.endswith((".tar.gz", ".zip"))}
 
 
 def _read_page(name: str, details: Mapping[str, Any], times: Mapping[str, str], base_url: str) -> ProjectPage:

@@ -172,8 +172,14 @@ def test_html_page_may_tell_upload_times() -> None:
 
     text = link("1.0", 'data-upload-time="2009-06-20T22:33:38.011311Z"') + link("2.0", "")
     text += link("3.0", 'data-upload-time="yesterday"')
+    text += link("4.0", """data-requires-python=">=3" data-upload-time='2010-01-01T00:00:00Z'""")
     page = read(lambda _: httpx.Response(200, headers={"content-type": "text/html"}, text=text))
-    assert [listed.upload_time for listed in page.sdists] == ["2009-06-20T22:33:38.011311Z", "", ""]
+    assert [listed.upload_time for listed in page.sdists] == [
+        "2009-06-20T22:33:38.011311Z",
+        "",
+        "",
+        "2010-01-01T00:00:00Z",
+    ]
 
 
 @pytest.mark.parametrize(
