@@ -6,7 +6,7 @@ import click
 
 from wheelfarm import __version__
 
-_VERBS = ("install", "build", "plan", "why", "logs", "status", "cancel", "recipe")
+_VERBS = ("install", "build", "plan", "why", "logs", "status", "cancel", "doctor", "recipe", "completion")
 
 
 class _Verbs(click.Group):

@@ -25,6 +25,8 @@ from wheelfarm.errors import FarmUnavailable, WheelfarmError, error_from_json
 from wheelfarm.settings import Settings
 
 _SOCKET_PATH_BYTES = 100
+_NEEDED = ("wheelfarm_services", "wheelfarm_workers", "celery", "starlette", "installer")
+"""Modules that tell a whole installation from the client alone, which has the parts' code but not what they need."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +132,7 @@ def _connect(settings: Settings, folder: RuntimeFolder) -> socket.socket:
 
 def _start_keeper(settings: Settings, folder: RuntimeFolder) -> None:
     """Start the keeper in a session of its own and wait until it listens."""
-    if find_spec("wheelfarm_workers") is None or find_spec("wheelfarm_services") is None:
+    if any(find_spec(name) is None for name in _NEEDED):
         raise FarmUnavailable(
             "This installation is the client alone, and WHEELFARM_URL names no farm.",
             hint="Set WHEELFARM_URL, or install the farm's parts: pip install 'wheelfarm[all]'",

@@ -162,6 +162,12 @@ class NotFound(WheelfarmError):
     code, exit_code, status = "not-found", 33, 404
 
 
+class MachineUnfit(WheelfarmError):
+    """This machine lacks something without which no package can be built or installed."""
+
+    code, exit_code = "machine-unfit", 35
+
+
 class InstallFailed(WheelfarmError):
     """The installer refused the farm's wheels."""
 

@@ -32,6 +32,7 @@ INTERFACE = {
     "worker-lost": 32,
     "not-found": 33,
     "protocol": 34,
+    "machine-unfit": 35,
     "install-failed": 40,
 }
 

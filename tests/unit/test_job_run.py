@@ -152,6 +152,7 @@ CLASSES = {
     "sandbox-unavailable": FailureClass.INFRASTRUCTURE,
     "worker-lost": FailureClass.INFRASTRUCTURE,
     "protocol": FailureClass.INFRASTRUCTURE,
+    "machine-unfit": FailureClass.INPUT,
 }
 
 
