@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterator
@@ -109,9 +110,11 @@ class _Endpoints:
         if page.wheels_only:
             self._services.accounts.page(resolution, name)
         virtual = http.url.path.removesuffix(f"simple/{name}/") + "virtual/"
-        return Response(
-            render_project_page(page, virtual), media_type=_SIMPLE_JSON, headers={"Cache-Control": "no-cache"}
-        )
+        body = render_project_page(page, virtual)
+        headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
+        if http.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type=_SIMPLE_JSON, headers=headers)
 
     def virtual_metadata(self, http: HttpRequest) -> Response:
         """Metadata of a virtual wheel; 425 while a job has to compute it, 404 for the wheel, which does not exist."""

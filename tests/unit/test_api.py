@@ -221,6 +221,17 @@ def test_project_page_lists_virtual_wheels_below_its_own_target(farm: Farm) -> N
     assert (RESOLUTION, "page", "app") in farm.accounts.notes
 
 
+def test_page_that_a_resolver_has_is_not_sent_again_until_it_changes(farm: Farm) -> None:
+    first = farm.client.get(SOURCE + "app/")
+    again = farm.client.get(SOURCE + "app/", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    other = farm.client.get(SOURCE + "app/", headers={"If-None-Match": '"other"'})
+    assert (other.status_code, other.content) == (200, first.content)
+    estimate = farm.client.get(source_index_path(make_target(), estimate=True) + "app/")
+    assert estimate.headers["etag"] != first.headers["etag"]
+
+
 @pytest.mark.parametrize("name", ["absent", "App", "%2e%2e", "a%20b"])
 def test_unknown_project_is_not_found_and_noted(farm: Farm, name: str) -> None:
     assert farm.client.get(f"{SOURCE}{name}/").status_code == 404
