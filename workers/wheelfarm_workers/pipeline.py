@@ -18,6 +18,7 @@ from wheelfarm.errors import (
     FarmUnavailable,
     JobCancelled,
     WheelfarmError,
+    error_from_json,
 )
 from wheelfarm.farm import Farm
 from wheelfarm.job import Failure, FailureClass, Job, JobKind
@@ -123,7 +124,9 @@ class Pipeline:
             return self._enlisted(manifest)
         staged = self._planner.stage(job)
         first = self._first_tries.find(job, hold.forced_at)
-        if first is None:
+        if first is not None:
+            hold.log(f"wheelfarm: a first try ended so:\n{first.failure.log_tail}\n".encode())
+        else:
             try:
                 return self._build(staged, hold, recall=True)
             except FailedBuild as failed:
@@ -173,9 +176,9 @@ class Pipeline:
                 built = self._build(replace(staged, fallback=fallback), hold)
                 self._first_tries.end(job)
                 return built
-            except (FarmUnavailable, JobCancelled):
-                raise
             except (FailedBuild, JobFailed, WheelfarmError) as error:
+                if _passing(error):
+                    raise
                 second = str(error)
         failure = both_failed(first, fallback, second)
         self._first_tries.end(job)
@@ -203,3 +206,9 @@ class Pipeline:
         """A wheel that was committed before; a crash may have kept it from its index."""
         self._wheels.enlist(manifest)
         return manifest.wheel
+
+
+def _passing(error: Exception) -> bool:
+    """Whether an error says nothing of the build: it was cancelled, or the farm failed it or what it needs."""
+    told = error_from_json(error.failure.to_json()) if isinstance(error, JobFailed) else error
+    return isinstance(told, FarmUnavailable | JobCancelled)
