@@ -49,7 +49,7 @@ def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
         system = origin.build_system
         yield "backend", system.backend + ", which is in the sdist" * bool(system.backend_path)
         yield "requires", ", ".join(system.requires) or "nothing"
-        yield "asked for", ", ".join(system.asked)
+        yield "asks for", ", ".join(system.asked)
     yield "constraints", ", ".join(origin.constraints)
     yield "fallback", origin.fallback
     yield "recipe", _recipe(origin.recipe)

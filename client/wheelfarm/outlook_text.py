@@ -13,7 +13,7 @@ def outlook_lines(outlook: Outlook) -> Iterator[str]:
     for name, prospect in outlook.prospects.items():
         yield f"{_state(prospect):<7} {name:<{width}}  {_time(prospect):>8}  {_reason(prospect)}".rstrip()
         if prospect.forecast.recipe:
-            yield f"        recipe: {prospect.forecast.recipe}"
+            yield f"        recipe: {_first_line(prospect.forecast.recipe)}"
         for doubt in prospect.doubts:
             yield f"        {'likely to fail' if doubt.likely else 'note'}: {_first_line(doubt.text)}"
             if doubt.hint:
@@ -26,12 +26,12 @@ def _totals(outlook: Outlook) -> Iterator[str]:
     prospects = list(outlook.prospects.values())
     missing = [prospect for prospect in prospects if not prospect.cached]
     helpers = sum(not prospect.asked_for for prospect in missing)
-    several = "sdist" if len(prospects) == 1 else "sdists"
     for_builds = f" ({helpers} of them for builds alone)" if helpers else ""
     cached = len(prospects) - len(missing)
-    yield f"{len(prospects)} {several}: {cached} cached, {len(missing)} to build{for_builds}"
+    yield f"{_count(len(prospects), 'sdist')}: {cached} cached, {len(missing)} to build{for_builds}"
     if missing:
-        yield f"about {_span(outlook.wall_s)} with {outlook.slots} builds at once, {_span(outlook.work_s)} of building"
+        at_once = f"with {_count(outlook.slots, 'build')} at once"
+        yield f"about {_span(outlook.wall_s)} {at_once}, {_span(outlook.work_s)} of building"
         yield from _caveats(outlook, missing)
 
 
@@ -51,7 +51,7 @@ def _caveats(outlook: Outlook, missing: Sequence[Prospect]) -> Iterator[str]:
         yield f"the list may grow: what these require is known once they are built: {', '.join(unknown)}"
     unasked = sum(bool(prospect.forecast.backend) and not prospect.forecast.backend_asked for prospect in missing)
     if unasked:
-        yield f"{unasked} backends have not been asked yet whether they need more to build"
+        yield f"not asked yet whether they need more to build: {_count(unasked, 'backend')}"
 
 
 def _stopped(outlook: Outlook, failing: Sequence[str]) -> list[str]:
@@ -84,6 +84,10 @@ def _reason(prospect: Prospect) -> str:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _span(seconds: float) -> str:

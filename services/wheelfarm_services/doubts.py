@@ -43,7 +43,8 @@ def stated_doubts(stated: StatedBuild, upload_time: str, python_version: str, no
     if not stated.has_pyproject:
         uploaded = _time(upload_time)
         if uploaded is not None and now - uploaded > _OLD:
-            doubts.append(Doubt(text=f"its setup.py was written for the setuptools of {uploaded.year}"))
+            text = f"its setup.py was written for the setuptools of {uploaded.year}, tried where today's fails"
+            doubts.append(Doubt(text=text))
         if Version(python_version) >= _NO_DISTUTILS:
             doubts.append(Doubt(text=f"it has a setup.py alone, and Python {python_version} has no distutils"))
     return tuple(doubts)
