@@ -56,13 +56,13 @@ class Estimate:
 class Account:
     """What the source index could not give one resolution.
 
-    `errors` are errors as `WheelfarmError.to_json` writes them; `wheels_only` maps each project that has such to the
+    `errors` are errors as `WheelfarmError.to_json` writes them; `without_sdist` maps each project that has such to the
     versions without an sdist, oldest first, and `with_sdist` the same projects to their other versions.
     """
 
     pending: tuple[Sdist, ...] = ()
     unknown: tuple[str, ...] = ()
-    wheels_only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    without_sdist: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     with_sdist: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     errors: tuple[Mapping[str, str], ...] = ()
 
@@ -71,7 +71,7 @@ class Account:
         return cls(
             pending=tuple(Sdist.from_json(sdist) for sdist in value["pending"]),
             unknown=tuple(value["unknown"]),
-            wheels_only={name: tuple(found) for name, found in value["wheels_only"].items()},
+            without_sdist={name: tuple(found) for name, found in value["without_sdist"].items()},
             with_sdist={name: tuple(found) for name, found in value["with_sdist"].items()},
             errors=tuple(value["errors"]),
         )
@@ -216,12 +216,12 @@ def explained(requirements: Sequence[str], account: Account, explanation: str) -
         )
     if lacking := _acceptable_without_sdist(requirements, account):
         found = "; ".join(
-            f"{name} has wheels only for {', '.join(versions[-8:])}{' and older' if len(versions) > 8 else ''}"
+            f"{name} has no sdist of {', '.join(versions[-8:])}{' and older' if len(versions) > 8 else ''}"
             for name, versions in lacking.items()
         )
         return NoSdist(
             f"No acceptable version has a source distribution (asked for: {asked}): {found}.",
-            hint=f"Ask for a version that was published with an sdist.\n{explanation}",
+            hint=f"Ask for a version that was published with one, as .tar.gz or .zip.\n{explanation}",
         )
     return NoSolution(f"No set of sdists satisfies {asked}.\n{explanation}")
 
@@ -233,7 +233,7 @@ def _acceptable_without_sdist(requirements: Sequence[str], account: Account) -> 
         name = str(canonicalize_name(parsed.name))
         specifiers[name] = specifiers.get(name, SpecifierSet()) & parsed.specifier
     lacking = {}
-    for name, versions in account.wheels_only.items():
+    for name, versions in account.without_sdist.items():
         accepted = specifiers.get(name, SpecifierSet())
         if not any(accepted.filter(account.with_sdist.get(name, ()))):
             lacking[name] = tuple(accepted.filter(versions, prereleases=True))

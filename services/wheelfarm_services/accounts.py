@@ -34,7 +34,7 @@ class Accounts:
         self._note(resolution_id, "unknown", name)
 
     def page(self, resolution_id: str, name: str) -> None:
-        """The project's page was given, and it lacks versions that upstream has as wheels only."""
+        """The project's page was given, and upstream has versions without an sdist."""
         self._note(resolution_id, "page", name)
 
     def error(self, resolution_id: str, error: WheelfarmError) -> None:
@@ -48,7 +48,7 @@ class Accounts:
         return {
             "pending": _distinct([value for kind, value in notes if kind == "pending"]),
             "unknown": sorted({value for kind, value in notes if kind == "unknown"}),
-            "wheels_only": {page.name: page.wheels_only for page in listed},
+            "without_sdist": {page.name: page.without_sdist for page in listed},
             "with_sdist": {page.name: [listed.sdist.version for listed in page.sdists] for page in listed},
             "errors": [value for kind, value in notes if kind == "error"],
         }

@@ -107,7 +107,7 @@ class _Endpoints:
         if page is None:
             self._services.accounts.unknown(resolution, name)
             raise NotFound(f"The upstream index has no project {name}.")
-        if page.wheels_only:
+        if page.without_sdist:
             self._services.accounts.page(resolution, name)
         virtual = http.url.path.removesuffix(f"simple/{name}/") + "virtual/"
         body = render_project_page(page, virtual)

@@ -12,6 +12,7 @@ from wheelfarm_services.sdist_head import SdistHead, bad_archive
 
 _LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 _LEGACY_REQUIRES = ("setuptools >= 40.8.0",)
+_VERSION_VARIABLES = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "PDM_BUILD_SCM_VERSION")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,11 @@ def read_build_system(sdist: Sdist, head: SdistHead) -> BuildSystem:
     return BuildSystem(
         requires=checked_requirements(sdist, table["requires"]), backend=backend, backend_path=tuple(path)
     )
+
+
+def version_environment(sdist: Sdist, head: SdistHead) -> dict[str, str]:
+    """What tells backends the version that they would ask git for, where the sdist has no PKG-INFO to read it from."""
+    return {} if head.pkg_info else dict.fromkeys(_VERSION_VARIABLES, sdist.version)
 
 
 def checked_requirements(sdist: Sdist, texts: Sequence[str]) -> tuple[str, ...]:

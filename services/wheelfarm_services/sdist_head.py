@@ -11,9 +11,10 @@ import tarfile
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Self
+from functools import partial
+from typing import Any, BinaryIO, Literal, Self
 
 from wheelfarm.errors import BadSdist
 from wheelfarm.job import Sdist
@@ -24,6 +25,8 @@ _GLOBAL_HEADERS = 100
 _LINE_DOTS = 1000
 _UNPACKED_BYTES = 8 << 30
 _MEMBERS = 500_000
+_ZIP_READ_BYTES = 16 << 20  # zipfile reads a directory at once
+_LEFTOVERS = (".DS_Store", "__MACOSX", "pax_global_header")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +44,8 @@ def read_head(sdist: Sdist, file: BinaryIO, *, unpacked_bytes: int = _UNPACKED_B
     Of what a gzipped archive unpacks to, no more than `unpacked_bytes` is read.
     """
     members = _zip_members(file) if sdist.filename.endswith(".zip") else _tar_members(file, unpacked_bytes)
-    found: dict[str, bytes] = {}
     try:
-        for name, data in members:
-            found.setdefault(name, data)
-            if len(found) == len(_MEMBER_BYTES):
-                break
+        found = _in_source_tree(members)
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
@@ -113,43 +112,112 @@ class _Counted(io.RawIOBase):
         return data
 
 
-def _tar_members(file: BinaryIO, unpacked_bytes: int) -> Iterator[tuple[str, bytes]]:
+class _BoundedReads(io.RawIOBase):
+    """A file of which no more than `_ZIP_READ_BYTES` are read at once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _ZIP_READ_BYTES:
+            raise OSError(f"its directory is larger than {_ZIP_READ_BYTES} bytes")
+        return self._file.read(size if size >= 0 else _ZIP_READ_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Member:
+    """A member of an archive; `read` gives at most as many of its bytes as it is asked for."""
+
+    path: str
+    kind: Literal["file", "folder", "special"]
+    size: int
+    read: Callable[[int], bytes]
+
+
+def _tar_members(file: BinaryIO, unpacked_bytes: int) -> Iterator[_Member]:
     stream = _Counted(gzip.GzipFile(fileobj=file), unpacked_bytes)
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_BoundedTarInfo) as archive:
-        for number, member in enumerate(archive):
+        for number, info in enumerate(archive):
             if number > _MEMBERS:
                 raise OSError(f"it has more than {_MEMBERS} members")
-            if member.size < 0:  # an extended header can say so, and older interpreters believe it
-                raise OSError(f"{member.name!r} states {member.size} bytes")
+            if info.size < 0:  # an extended header can say so, and older interpreters believe it
+                raise OSError(f"{info.name!r} states {info.size} bytes")
             if len(archive.pax_headers) > _GLOBAL_HEADERS:
                 raise OSError(f"it has more than {_GLOBAL_HEADERS} global headers")
             # tarfile would keep every member, with all of its headers
             archive.members.clear()  # type: ignore[attr-defined]
-            name = _wanted(member.name)
-            if name and member.isreg():
-                yield name, _bounded(name, member.size, archive.extractfile(member))
+            data = archive.extractfile(info) if info.isreg() else io.BytesIO()
+            kind: Literal["file", "folder", "special"] = "file" if info.isreg() else "special"
+            yield _Member(
+                path=info.name,
+                kind="folder" if info.isdir() else kind,
+                size=info.size,
+                read=(data or io.BytesIO()).read,
+            )
 
 
-def _zip_members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(file) as archive:
+def _zip_members(file: BinaryIO) -> Iterator[_Member]:
+    with zipfile.ZipFile(_BoundedReads(file)) as archive:
         for info in archive.infolist()[:_MEMBERS]:
-            if name := _wanted(info.filename):
-                with archive.open(info) as member:
-                    yield name, _bounded(name, info.file_size, member)
+            yield _Member(
+                path=info.filename,
+                kind="folder" if info.is_dir() else "file",
+                size=info.file_size,
+                read=partial(_read_entry, archive, info),
+            )
 
 
-def _wanted(path: str) -> str:
-    """The file's name where it is one of the two, directly in the archive's top folder; else ""."""
-    parts = path.removeprefix("./").split("/")
-    return parts[1] if len(parts) == 2 and parts[1] in _MEMBER_BYTES else ""
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> bytes:
+    with archive.open(info) as entry:
+        return entry.read(size)
 
 
-def _bounded(name: str, size: int, member: Any) -> bytes:
+def _in_source_tree(members: Iterable[_Member]) -> dict[str, bytes]:
+    """The two files, of the archive's one folder or, in a flat archive, of its top. The driver unpacks by the same
+    rule; what it finds is compared with this.
+
+    No more is read than it takes to have both.
+    """
+    at_top: dict[str, bytes] = {}
+    in_folder: dict[str, bytes] = {}
+    folder, flat = "", False
+    for member in members:
+        top, _, path = member.path.removeprefix("./").rstrip("/").partition("/")
+        if top in ("", ".", *_LEFTOVERS) or top.startswith("._"):
+            continue
+        if not path and member.kind != "folder":
+            flat = True
+            _keep(at_top, top, member)
+        elif folder in ("", top):
+            folder = top
+            _keep(in_folder, path, member)
+        if len(at_top if flat else in_folder) == len(_MEMBER_BYTES):
+            break
+    return at_top if flat else in_folder
+
+
+def _keep(files: dict[str, bytes], name: str, member: _Member) -> None:
+    if name not in _MEMBER_BYTES or name in files or member.kind == "folder":
+        return
+    if member.kind == "file":
+        files[name] = _bounded(name, member)
+    elif name == "pyproject.toml":
+        raise OSError("its pyproject.toml is a link or a device")
+
+
+def _bounded(name: str, member: _Member) -> bytes:
     limit = _MEMBER_BYTES[name]
-    if size < 0:
-        raise OSError(f"its {name} states {size} bytes")
-    data: bytes = member.read(limit + 1) if size <= limit else b""
-    if size > limit or len(data) > limit:
+    data = member.read(limit + 1) if 0 <= member.size <= limit else None
+    if data is None or len(data) > limit:
         raise OSError(f"its {name} is larger than {limit} bytes")
     return data
 

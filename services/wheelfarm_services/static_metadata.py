@@ -92,9 +92,9 @@ def _require_same(sdist: Sdist, name: str, version: str) -> None:
 
 
 def _same_version(sdist: Sdist, version: object) -> bool:
-    """Whether a version is the sdist's; a version that is not stated (None) is."""
+    """Whether a version is the sdist's, as PEP 440 compares them (1.0 is 1.0.0); one that is not stated (None) is."""
     try:
-        return version is None or str(Version(str(version))) == sdist.version
+        return version is None or Version(str(version)) == Version(sdist.version)
     except ValueError:  # InvalidVersion, or more digits than Python reads
         return False
 

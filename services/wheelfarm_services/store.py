@@ -5,6 +5,7 @@ puts, `If-None-Match: *` (`put_new`), `If-Match` (`replace`), ordered listing by
 between parts.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -206,6 +207,11 @@ class DirectoryStore:
             yield
         except OSError as error:
             self._require_root()
+            if error.errno == errno.ENOSPC:
+                raise FarmUnavailable(
+                    f"The disk of the store is full ({self.root}).",
+                    hint="Free some space there, then run the command again: finished wheels are kept.",
+                ) from error
             raise FarmUnavailable(f"The store can't reach {key!r} in {self.root}: {error.strerror}.") from error
 
 

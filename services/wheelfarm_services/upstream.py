@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,12 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import httpx
 from mousebender import simple
-from packaging.utils import canonicalize_name, is_normalized_name, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import (
+    canonicalize_name,
+    is_normalized_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 from packaging.version import Version
 from uv import find_uv_bin
 
@@ -27,6 +32,8 @@ from wheelfarm.job import Sdist
 
 _PAGE_BYTES = 256 << 20
 _SDIST_BYTES = 4 << 30
+_FILENAME_CHARACTERS = 260
+_FORMER_SDISTS = (".tar.bz2", ".tar.xz", ".tar.Z", ".tar", ".tgz")
 _ATTEMPTS = 3
 _PASSING = (429, 500, 502, 503, 504)
 """The statuses that are asked about again before they count as the answer."""
@@ -63,11 +70,12 @@ class ListedSdist:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectPage:
-    """A project's sdists, one a version, oldest version first, and the versions that came as wheels only."""
+    """A project's sdists, one a version, oldest version first, and the versions that have none: wheels
+    alone, or a form that PEP 527 ended."""
 
     name: str
     sdists: tuple[ListedSdist, ...]
-    wheels_only: tuple[str, ...]
+    without_sdist: tuple[str, ...]
 
 
 def default_index_url(environment: Mapping[str, str]) -> str:
@@ -215,10 +223,10 @@ def _upload_times(text: str) -> dict[str, str]:
 
 def _read_page(name: str, details: Mapping[str, Any], times: Mapping[str, str], base_url: str) -> ProjectPage:
     sdists: dict[Version, ListedSdist] = {}
-    wheels: set[Version] = set()
+    others: set[Version] = set()
     for file in details["files"]:
-        if (wheel := _wheel_version(name, file["filename"])) is not None:
-            wheels.add(wheel)
+        if (other := _version_without_sdist(name, file["filename"])) is not None:
+            others.add(other)
         elif (listed := _listed(name, file, times, base_url)) is not None:
             version = Version(listed.sdist.version)
             if version not in sdists or listed.sdist.filename.endswith(".tar.gz"):
@@ -226,11 +234,14 @@ def _read_page(name: str, details: Mapping[str, Any], times: Mapping[str, str], 
     return ProjectPage(
         name=name,
         sdists=tuple(sdists[version] for version in sorted(sdists)),
-        wheels_only=tuple(str(version) for version in sorted(wheels - set(sdists))),
+        without_sdist=tuple(str(version) for version in sorted(others - set(sdists))),
     )
 
 
-def _wheel_version(name: str, filename: str) -> Version | None:
+def _version_without_sdist(name: str, filename: str) -> Version | None:
+    """The version of a file that is no sdist, or none that resolvers take."""
+    if filename.endswith(_FORMER_SDISTS):
+        return _sdist_version(name, filename)
     if not filename.endswith(".whl"):
         return None
     try:
@@ -243,13 +254,11 @@ def _wheel_version(name: str, filename: str) -> Version | None:
 def _listed(name: str, file: Mapping[str, Any], times: Mapping[str, str], base_url: str) -> ListedSdist | None:
     """The file as an sdist, or None where it is none that can be named and checked (no sha256, another project)."""
     sha256 = str((file.get("hashes") or {}).get("sha256", "")).lower()
-    value = {"name": name, "filename": file["filename"], "sha256": sha256}
+    version = _sdist_version(name, file["filename"])
+    value = {"name": name, "version": str(version), "sha256": sha256}
     try:
-        project, version = parse_sdist_filename(file["filename"])
-        sdist = Sdist.from_json({**value, "version": str(version)})
-    except (ValueError, InputError):  # InvalidSdistFilename, or more digits than Python reads
-        return None
-    if project != name:
+        sdist = Sdist.from_json({**value, "filename": _sdist_filename(name, version, file["filename"])})
+    except InputError:
         return None
     yanked = file.get("yanked", False)
     return ListedSdist(
@@ -266,6 +275,26 @@ def _time(stated: object) -> str:
     """A time as PEP 700 writes it; "" for anything else."""
     text = str(stated)
     return text if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", text, re.ASCII) else ""
+
+
+def _sdist_version(name: str, filename: str) -> Version | None:
+    """The version in an sdist's file name, which, before PEP 625, was not normalised: it may hold hyphens itself, so
+    that only who knows the project's name finds where it begins."""
+    stem = re.sub(r"\.(tar\.\w+|tgz|zip)$", "", filename[:_FILENAME_CHARACTERS])
+    for hyphen in re.finditer("-", stem):
+        if canonicalize_name(stem[: hyphen.start()]) == name:
+            with suppress(ValueError):  # InvalidVersion, or more digits than Python reads
+                return Version(stem[hyphen.end() :])
+    return None
+
+
+def _sdist_filename(name: str, version: Version | None, filename: str) -> str:
+    """An sdist's file name as upstream has it or, where a lock could not hold that, as PEP 625 has it."""
+    with suppress(ValueError):  # as above
+        if parse_sdist_filename(filename) == (name, version):
+            return filename
+    extension = ".zip" if filename.endswith(".zip") else ".tar.gz"
+    return f"{name.replace('-', '_')}-{version}{extension}" if filename.endswith(extension) else filename
 
 
 def _redacted(url: str) -> str:

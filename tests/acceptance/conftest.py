@@ -167,19 +167,27 @@ class Home:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+def home() -> Iterator[Home]:
+    """A fresh home, with an empty upstream index."""
+    with Upstream() as upstream, open_home(upstream) as made:
+        yield made
+
+
+@contextmanager
+def open_home(upstream: Upstream) -> Iterator[Home]:
     """A fresh home; whatever its commands started must be gone a second after they ended."""
     root = Path(tempfile.mkdtemp(prefix="wf-"))
-    for folder in ("data", "cache", "run"):
-        (root / folder).mkdir(mode=0o700)
-    with Upstream() as upstream:
+    try:
+        for folder in ("data", "cache", "run"):
+            (root / folder).mkdir(mode=0o700)
         made = Home(root=root, upstream=upstream)
         yield made
         left = wait_until(lambda: not made.processes(), 3.0)
         leftovers = made.processes()
         for pid in leftovers:
             os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(root, ignore_errors=True)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
     assert left, f"left running: {leftovers}"
 
 

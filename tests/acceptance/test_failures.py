@@ -110,6 +110,12 @@ def test_backend_that_is_not_there(home: Home) -> None:
     assert_refused(home, install(home, "app"), 20, "missing_backend")
 
 
+def test_backend_that_gives_up_with_a_message_is_quoted(home: Home) -> None:
+    home.upstream.add(Project(name="app", build_code="import sys; sys.exit('there is no compiler here')"))
+
+    assert_refused(home, install(home, "app"), 20, "failed: there is no compiler here", "  | there is no compiler here")
+
+
 def test_backend_that_kills_itself(home: Home) -> None:
     home.upstream.add(Project(name="app", build_code="import os; os.kill(os.getpid(), 9)"))
 

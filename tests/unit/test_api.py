@@ -77,7 +77,7 @@ class FakeAccounts:
         self.notes.append((resolution_id, "error", error.code))
 
     def read(self, resolution_id: str, pages: PageSource) -> dict[str, object]:
-        return {"pending": [], "unknown": ["x"], "wheels_only": {}, "with_sdist": {}, "errors": []}
+        return {"pending": [], "unknown": ["x"], "without_sdist": {}, "with_sdist": {}, "errors": []}
 
 
 class Farm:

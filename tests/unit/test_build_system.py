@@ -1,10 +1,16 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.support.values import make_sdist
 from wheelfarm.errors import BadSdist, DirectReferenceRefused
-from wheelfarm_services.build_system import BuildSystem, checked_requirements, read_build_system
+from wheelfarm_services.build_system import (
+    BuildSystem,
+    checked_requirements,
+    read_build_system,
+    version_environment,
+)
 from wheelfarm_services.sdist_head import SdistHead
 
 
@@ -53,6 +59,13 @@ def test_backend_in_the_tree_may_need_nothing() -> None:
 def test_malformed_table_is_refused(table: object) -> None:
     with pytest.raises(BadSdist):
         read({"build-system": table})
+
+
+def test_backends_are_told_the_version_where_pkg_info_does_not_say_it() -> None:
+    head = SdistHead(pkg_info=None, pyproject=None, pyproject_sha256="")
+    told = version_environment(make_sdist(version="1.5"), head)
+    assert told["SETUPTOOLS_SCM_PRETEND_VERSION"] == told["PBR_VERSION"] == "1.5"
+    assert version_environment(make_sdist(), replace(head, pkg_info=b"Name: app\n")) == {}
 
 
 @pytest.mark.parametrize("path", ["..", "../other", "a/../../b", "/usr/lib", "a/.."])

@@ -167,7 +167,22 @@ def test_device_or_fifo_is_refused(unpacking: Unpacking, kind: bytes) -> None:
     "extra", [tar_file("other/setup.py"), tar_file("README"), tar_special("app-1.0/../aside", tarfile.DIRTYPE)]
 )
 def test_several_entries_at_the_top_are_refused(unpacking: Unpacking, extra: Member) -> None:
-    unpacking.refuse(tar(extra), "2 entries at its top")
+    unpacking.refuse(tar(extra), "at its top, but 2 entries")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("project", ["setup.py", "pyproject.toml"])
+def test_flat_archive_is_its_own_source_tree(unpacking: Unpacking, zipped: bool, project: str) -> None:
+    files = {project: b"", "README": b"", "app/__init__.py": b""}
+    data = make_zip(files) if zipped else make_tar([tar_file(path, data) for path, data in files.items()])
+    source, _ = unpacking.unpack(data, zipped=zipped)
+    assert sorted(path.name for path in source.iterdir()) == sorted(["README", "app", project])
+
+
+@pytest.mark.parametrize("leftover", ["._app-1.0", ".DS_Store", "__MACOSX/._app-1.0", "pax_global_header"])
+def test_what_macos_leaves_beside_the_folder_is_not_counted(unpacking: Unpacking, leftover: str) -> None:
+    source, _ = unpacking.unpack(tar(tar_file(leftover, b"")))
+    assert source.name == "app-1.0"
 
 
 @pytest.mark.parametrize(

@@ -76,52 +76,52 @@ def test_lock_of_anything_but_sdists_with_sha256_is_refused(text: str) -> None:
 def account(
     *,
     unknown: tuple[str, ...] = (),
-    wheels_only: Mapping[str, tuple[str, ...]] | None = None,
+    without_sdist: Mapping[str, tuple[str, ...]] | None = None,
     with_sdist: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Account:
-    return Account(unknown=unknown, wheels_only=wheels_only or {}, with_sdist=with_sdist or {})
+    return Account(unknown=unknown, without_sdist=without_sdist or {}, with_sdist=with_sdist or {})
 
 
 def test_unknown_project_is_the_explanation_before_all_others() -> None:
-    error = explained(["app"], account(unknown=("aap",), wheels_only={"app": ("1.0",)}), "what uv said")
+    error = explained(["app"], account(unknown=("aap",), without_sdist={"app": ("1.0",)}), "what uv said")
     assert type(error) is UnknownProject
     assert "aap" in error.message
     assert "what uv said" in error.hint
 
 
-def test_project_with_wheels_only_lacks_an_sdist() -> None:
-    error = explained(["app"], account(wheels_only={"app": ("1.0", "1.1")}, with_sdist={"app": ()}), "")
+def test_project_with_without_sdist_lacks_an_sdist() -> None:
+    error = explained(["app"], account(without_sdist={"app": ("1.0", "1.1")}, with_sdist={"app": ()}), "")
     assert type(error) is NoSdist
-    assert "app has wheels only for 1.0, 1.1" in error.message
+    assert "app has no sdist of 1.0, 1.1" in error.message
 
 
 def test_only_versions_that_were_asked_for_are_named() -> None:
     without = {"app": ("1.0", "2.0")}
-    error = explained(["App>=1.5"], account(wheels_only=without, with_sdist={"app": ("0.9",)}), "")
+    error = explained(["App>=1.5"], account(without_sdist=without, with_sdist={"app": ("0.9",)}), "")
     assert type(error) is NoSdist
-    assert "app has wheels only for 2.0" in error.message
+    assert "app has no sdist of 2.0" in error.message
 
 
 def test_requirements_on_one_project_count_together() -> None:
-    without = account(wheels_only={"app": ("1.0", "2.0")}, with_sdist={"app": ("3.0",)})
+    without = account(without_sdist={"app": ("1.0", "2.0")}, with_sdist={"app": ("3.0",)})
     error = explained(["app<3", "app>=1.5"], without, "")
     assert type(error) is NoSdist
-    assert "app has wheels only for 2.0" in error.message
+    assert "app has no sdist of 2.0" in error.message
 
 
 def test_acceptable_version_with_an_sdist_leaves_uvs_own_explanation() -> None:
-    error = explained(["app", "b"], account(wheels_only={"app": ("2.0",)}, with_sdist={"app": ("1.0",)}), "because …")
+    error = explained(["app", "b"], account(without_sdist={"app": ("2.0",)}, with_sdist={"app": ("1.0",)}), "because …")
     assert type(error) is NoSolution
     assert "because …" in error.message
 
 
 def test_version_nobody_has_is_no_solution_rather_than_a_missing_sdist() -> None:
-    assert type(explained(["app>9"], account(wheels_only={"app": ("2.0",)}), "")) is NoSolution
+    assert type(explained(["app>9"], account(without_sdist={"app": ("2.0",)}), "")) is NoSolution
 
 
 def test_many_versions_are_cut_to_the_newest() -> None:
     versions = tuple(f"{number}.0" for number in range(20))
-    error = explained(["app"], account(wheels_only={"app": versions}), "")
+    error = explained(["app"], account(without_sdist={"app": versions}), "")
     assert "12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0 and older" in error.message
 
 
@@ -130,14 +130,14 @@ def test_account_survives_its_way_over_the_wire() -> None:
     sent = {
         "pending": [{"name": "app", "version": "1.0", "filename": sdist.filename, "sha256": sdist.sha256}],
         "unknown": ["b"],
-        "wheels_only": {"c": ["1"]},
+        "without_sdist": {"c": ["1"]},
         "with_sdist": {"c": []},
         "errors": [{"error": "upstream", "message": "m", "hint": ""}],
     }
     assert Account.from_json(json.loads(json.dumps(sent))) == Account(
         pending=(sdist,),
         unknown=("b",),
-        wheels_only={"c": ("1",)},
+        without_sdist={"c": ("1",)},
         with_sdist={"c": ()},
         errors=({"error": "upstream", "message": "m", "hint": ""},),
     )

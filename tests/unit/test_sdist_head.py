@@ -49,15 +49,43 @@ def test_files_that_are_not_there_are_none(zipped: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["pyproject.toml", "a/b/pyproject.toml", "app-1.0/pyproject.toml/x", "app-1.0/PYPROJECT.toml"]
+    "path", ["a/pyproject.toml", "a/b/pyproject.toml", "app-1.0/pyproject.toml/x", "app-1.0/PYPROJECT.toml"]
 )
 def test_pyproject_anywhere_else_is_not_the_sdists(path: str) -> None:
     assert read(tar_of(tar_file(path, PYPROJECT))).pyproject is None
 
 
-def test_link_in_the_place_of_pyproject_is_not_followed() -> None:
-    link = tar_special("app-1.0/pyproject.toml", tarfile.SYMTYPE, "/etc/passwd")
-    assert read(tar_of(link)).pyproject is None
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_link_in_the_place_of_pyproject_is_refused(kind: bytes) -> None:
+    with pytest.raises(BadSdist, match=r"its pyproject.toml is a link or a device"):
+        read(tar_of(tar_special("app-1.0/pyproject.toml", kind, "app-1.0/PKG-INFO")))
+
+
+def test_link_in_the_place_of_pkg_info_is_not_followed() -> None:
+    data = make_tar([tar_special("app-1.0/PKG-INFO", tarfile.SYMTYPE, "/etc/passwd")])
+    assert read(data).pkg_info is None
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("last", ["setup.py", "zz/PKG-INFO"])
+def test_flat_archive_is_its_own_source_tree(zipped: bool, last: str) -> None:
+    files = {"a/PKG-INFO": b"Name: other", "PKG-INFO": PKG_INFO, "pyproject.toml": PYPROJECT, last: b"Name: other"}
+    data = make_zip(files) if zipped else make_tar([tar_file(path, data) for path, data in files.items()])
+    head = read(data, zipped=zipped)
+    assert (head.pkg_info, head.pyproject) == (PKG_INFO, {"build-system": {"requires": ["x"]}})
+
+
+@pytest.mark.parametrize("leftover", ["._app-1.0", ".DS_Store", "__MACOSX/pyproject.toml", "pax_global_header"])
+def test_what_macos_leaves_beside_the_folder_is_not_counted(leftover: str) -> None:
+    files = {leftover: b"[", "app-1.0/PKG-INFO": PKG_INFO, "app-1.0/pyproject.toml": PYPROJECT}
+    assert read(make_tar([tar_file(path, data) for path, data in files.items()])).pkg_info == PKG_INFO
+
+
+def test_zip_directory_too_large_to_be_held_is_refused_before_it_is_read() -> None:
+    name = "app-1.0/" + "a" * 60_000
+    data = make_zip({f"{name}{number}": b"" for number in range(300)})
+    with pytest.raises(BadSdist, match="its directory is larger than"):
+        read(data, zipped=True)
 
 
 def test_empty_pyproject_is_one_and_has_a_digest() -> None:

@@ -174,7 +174,7 @@ def listed(version: str, **fields: object) -> ListedSdist:
 
 
 def rendered(*sdists: ListedSdist) -> list[dict[str, object]]:
-    page = ProjectPage(name="my-app", sdists=sdists, wheels_only=("9.0",))
+    page = ProjectPage(name="my-app", sdists=sdists, without_sdist=("9.0",))
     value = json.loads(render_project_page(page, "/source/default/t/r/virtual/"))
     assert (value["name"], value["meta"]) == ("my-app", {"api-version": "1.1"})
     assert value["versions"] == [entry.sdist.version for entry in sdists]

@@ -62,6 +62,11 @@ def test_dynamic_field_that_resolvers_read_leaves_it_to_the_backend(field: str) 
     assert static(pkg_info("Requires-Dist: b", f"Dynamic: {field}"), version="1.0.0") is None
 
 
+@pytest.mark.parametrize("version", ["1", "1.0", "1.0.0.0"])
+def test_version_is_compared_and_not_its_spelling(version: str) -> None:
+    assert static(pkg_info(), version=version) is not None
+
+
 def test_other_dynamic_fields_do_not_matter() -> None:
     assert static(pkg_info("Dynamic: Description", "Dynamic: License"), version="1.0.0") is not None
 

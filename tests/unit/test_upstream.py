@@ -251,7 +251,6 @@ def test_page_larger_than_the_limit_fails() -> None:
         file("app-1.0.tar.gz", hashes={"sha256": "00"}),
         file("app-1.0.tar.gz", hashes={"sha256": None}),
         file("other-1.0.tar.gz"),
-        file("app-1.0.tar.bz2"),
         file("app-1.0.exe"),
         file("app-not-a-version.tar.gz"),
         file("app- 1.0 .tar.gz"),
@@ -265,7 +264,7 @@ def test_page_larger_than_the_limit_fails() -> None:
 def test_file_that_cannot_be_named_and_checked_is_passed_over(entry: dict[str, Any]) -> None:
     page = read(json_page(entry, file("app-2.0.tar.gz")))
     assert [found.sdist.version for found in page.sdists] == ["2.0"]
-    assert page.wheels_only == ()
+    assert page.without_sdist == ()
 
 
 def test_hash_in_capitals_is_the_same_hash() -> None:
@@ -280,6 +279,23 @@ def test_there_is_one_sdist_a_version_and_tar_gz_is_preferred() -> None:
     assert listed(json_page(file("app-1.0.tar.gz"), file("app-1.0.0.zip"))) == ["app-1.0.tar.gz"]
 
 
+@pytest.mark.parametrize(
+    ("filename", "named"),
+    [
+        ("My.App-1.0.tar.gz", ("1.0", "My.App-1.0.tar.gz")),
+        ("my_app-1.0.zip", ("1.0", "my_app-1.0.zip")),
+        ("my-app-1.0-beta1.tar.gz", ("1.0b1", "my_app-1.0b1.tar.gz")),
+        ("My_App-1.0-1.zip", ("1.0.post1", "my_app-1.0.post1.zip")),
+        ("my-app-01.00-RC-1.tar.gz", ("1.0rc1", "my_app-1.0rc1.tar.gz")),
+    ],
+)
+def test_file_name_from_before_pep_625_is_understood(filename: str, named: tuple[str, str]) -> None:
+    page = Index(json_page(file(filename), name="my-app")).upstream.page("my-app")
+    assert page is not None
+    assert [(found.sdist.version, found.sdist.filename) for found in page.sdists] == [named]
+    assert page.sdists[0].url.endswith(filename)
+
+
 def test_sdists_are_ordered_by_version() -> None:
     names = ["app-1.10.tar.gz", "app-1.9.tar.gz", "app-1.10rc1.tar.gz", "app-1!0.1.tar.gz"]
     assert [entry.sdist.version for entry in read(json_page(*map(file, names))).sdists] == [
@@ -287,15 +303,17 @@ def test_sdists_are_ordered_by_version() -> None:
     ]
 
 
-def test_versions_with_wheels_only_are_told_apart() -> None:
-    wheels = [
+def test_versions_without_an_sdist_are_told_apart() -> None:
+    files = [
         "app-2.0-py3-none-any.whl",
         "app-10.0-py3-none-any.whl",
         "app-1.0-py3-none-any.whl",
         "b-3.0-py3-none-any.whl",
+        "app-0.3.tar.bz2",
+        "App-0.4.tgz",
     ]
-    page = read(json_page(file("app-1.0.tar.gz"), *map(file, wheels)))
-    assert page.wheels_only == ("2.0", "10.0")
+    page = read(json_page(file("app-1.0.tar.gz"), *map(file, files)))
+    assert page.without_sdist == ("0.3", "0.4", "2.0", "10.0")
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ GOOD = wheel()
         ("app-1.0-cp39-abi3-linux_x86_64.whl", ("cp39-abi3-linux_x86_64",)),
         ("app-1.0-py3-none-linux_x86_64.whl", ("py3-none-linux_x86_64",)),
         ("App-1.0-py3-none-any.whl", ("py3-none-any",)),
+        ("app-1.0.0-py3-none-any.whl", ("py3-none-any",)),
     ],
 )
 def test_wheel_of_the_targets_tags_is_accepted(tmp_path: Path, filename: str, tags: tuple[str, ...]) -> None:
@@ -288,6 +289,10 @@ def test_link_device_or_setuid_bit_is_refused(tmp_path: Path, mode: int) -> None
 )
 def test_contents_about_something_else_are_refused(tmp_path: Path, files: dict[str, bytes], reason: str) -> None:
     refuse(tmp_path, wheel(files), reason)
+
+
+def test_version_is_compared_and_not_its_spelling(tmp_path: Path) -> None:
+    assert check(tmp_path, make_zip(wheel_files(version="1.0.0"))).filename == WHEEL_NAME
 
 
 @pytest.mark.parametrize("info", ["other-1.0.dist-info", "app-2.0.dist-info", "app.dist-info", "app-x.dist-info"])

@@ -1,15 +1,19 @@
 """Environment and build: trees made once a wheel, laid together, and the driver run in a sandbox upon them."""
 
+import errno
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from wheelfarm.errors import BuildFailed, BuildLimitExceeded, BuildTimeout, FarmUnavailable, JobCancelled
+from wheelfarm.errors import BadWheel, BuildFailed, BuildLimitExceeded, BuildTimeout, FarmUnavailable, JobCancelled
+from wheelfarm.job import Sdist
 from wheelfarm.recipe import Recipe
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
+from wheelfarm_services.build_system import version_environment
 from wheelfarm_services.sdist_head import bad_archive
 from wheelfarm_workers.driver import MOUNTED_AT, Driver
 from wheelfarm_workers.environment import Tree, TreeCache, compose, tree_key, write_configuration
@@ -77,13 +81,17 @@ class Builder:
             ),
             directories=environment.directories,
             symlinks=environment.symlinks,
-            environment={**BUILD_ENVIRONMENT, **staged.recipe.environment},
+            environment={
+                **BUILD_ENVIRONMENT,
+                **version_environment(staged.job.sdist, staged.head),
+                **staged.recipe.environment,
+            },
         )
         hold.log(_heading(planned).encode())
         result = self._sandbox.run(run, log=hold.log, cancelled=hold.cancelled)
         answer = read_answer(result, str(staged.job.sdist), limits)
         try:
-            _require_built(staged, answer)
+            _require_built(staged, answer, limits)
         except BaseException:
             answer.body.close()
             raise
@@ -143,6 +151,8 @@ class Builder:
             result = self._sandbox.run(run, log=said.extend, cancelled=hold.cancelled)
         answer = read_answer(result, f"unpacking {wheel.filename}", self._limits)
         answer.body.close()
+        if answer.facts.get("outcome") == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._cache))
         if answer.facts.get("outcome") != "made":
             raise FarmUnavailable(f"{wheel.filename} can't be unpacked: {said[-2000:].decode(errors='replace')}")
         self._trees.finish(key, folder)
@@ -192,11 +202,15 @@ def _require_exited(ending: Ending, what: str, limits: Limits) -> None:
             raise FarmUnavailable(f"{what} was lost with the process that ran it.")
 
 
-def _require_built(staged: StagedSdist, answer: Answer) -> None:
+def _require_built(staged: StagedSdist, answer: Answer, limits: Limits) -> None:
     """Raise the driver's reason unless it built or asks for requirements; the answer's shape is checked, too."""
     facts, sdist = answer.facts, staged.job.sdist
     if facts.get("outcome") == "refused":
         raise bad_archive(sdist, str(facts.get("reason", ""))[:2000])
+    if facts.get("outcome") == "full":
+        raise _disk_full(sdist, facts.get("folder"), limits)
+    if facts.get("outcome") == "unexpected":
+        raise _unexpected_wheels(sdist, facts.get("wheel"), facts.get("found"))
     if facts.get("outcome") not in ("built", "missing"):
         raise BuildFailed(f"The build of {sdist} failed: {str(facts.get('reason', 'no reason given'))[:2000]}")
     if facts.get("pyproject_sha256") != staged.head.pyproject_sha256:
@@ -205,3 +219,23 @@ def _require_built(staged: StagedSdist, answer: Answer) -> None:
     strings = isinstance(requires, list) and len(requires) < 1000 and all(isinstance(entry, str) for entry in requires)
     if not strings or not isinstance(epoch, int) or not isinstance(facts.get("wheel", ""), str):
         raise BuildFailed(f"The build of {sdist} answered with something that no driver says.")
+
+
+def _disk_full(sdist: Sdist, folder: object, limits: Limits) -> BuildLimitExceeded:
+    if folder == "tmp":
+        return BuildLimitExceeded(
+            f"The build of {sdist} ran out of disk in /tmp, where it may have {limits.tmp_bytes >> 20} MiB.",
+            hint="There is more in /build: let a recipe set TMPDIR to it.",
+        )
+    return BuildLimitExceeded(
+        f"The build of {sdist} ran out of disk in /build, where it may have {limits.build_bytes >> 20} MiB.",
+        hint="Give it more with WHEELFARM_BUILD_DISK_MIB or a recipe.",
+    )
+
+
+def _unexpected_wheels(sdist: Sdist, named: object, found: object) -> BadWheel:
+    made = ", ".join(map(str, found))[:1000] if isinstance(found, list) and found else "no wheel"
+    return BadWheel(
+        f"The backend of {sdist} says that it made {str(named)[:200]!a}, and what it made is: {made!a}.",
+        hint="A backend makes one wheel and names it (PEP 517). Nothing was published.",
+    )

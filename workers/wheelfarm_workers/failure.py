@@ -1,5 +1,6 @@
 """Failures: from what was raised to what the ledger keeps, with the class that decides what becomes of it."""
 
+import errno
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -58,6 +59,8 @@ def failure_of(error: Exception, log: bytes, project: str) -> Failure:
         return error.failure
     if isinstance(error, CycleClosed):
         return failure_of(error.error, log, project)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return failure_of(_disk_full(error), log, project)
     if not isinstance(error, WheelfarmError):
         message = f"The farm failed: {type(error).__name__}: {error}."
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, error=FarmUnavailable.code, message=message[:4000])
@@ -69,6 +72,13 @@ def failure_of(error: Exception, log: bytes, project: str) -> Failure:
         message=error.message[:8000],
         hint=(error.hint or (finding.hint if finding else ""))[:8000],
         log_tail=log[-_LOG_TAIL_BYTES:].decode(errors="replace") if told else "",
+    )
+
+
+def _disk_full(error: OSError) -> FarmUnavailable:
+    return FarmUnavailable(
+        f"The disk of the worker is full ({error.filename or 'where its cache is'}).",
+        hint="Free some space there, then run the command again: finished wheels are kept.",
     )
 
 

@@ -105,7 +105,7 @@ def _check_name(filename: str, sdist: Sdist, allowed: frozenset[Tag]) -> frozens
         name, version, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename as error:
         raise _Broken(f"its file name is malformed ({error})") from None
-    if (name, str(version)) != (sdist.name, sdist.version):
+    if name != sdist.name or version != Version(sdist.version):  # 1.0 and 1.0.0 are one version (PEP 440)
         raise _Broken(f"it is {name} {version}, and the job was for {sdist.name} {sdist.version}")
     if not tags & allowed or not {tag.platform for tag in tags} <= {tag.platform for tag in allowed}:
         raise _Broken(f"its tags ({', '.join(sorted(map(str, tags)))}) are not the target's")
@@ -275,7 +275,7 @@ def _parse(text: bytes) -> Message:
 
 def _same(name: str, version: str, sdist: Sdist) -> bool:
     try:
-        return canonicalize_name(name, validate=True) == sdist.name and str(Version(version)) == sdist.version
+        return canonicalize_name(name, validate=True) == sdist.name and Version(version) == Version(sdist.version)
     except ValueError:  # InvalidName, InvalidVersion, or more digits than Python reads
         return False
 

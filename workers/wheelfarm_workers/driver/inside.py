@@ -6,6 +6,7 @@ wheel's bytes, goes to the descriptor WHEELFARM_RESULT_FD. What the backend prin
 Hooks run through pyproject_hooks, each in a fork of this process, which has imported the backend once.
 """
 
+import errno
 import hashlib
 import importlib
 import json
@@ -20,6 +21,7 @@ ROOT = os.environ.pop("WHEELFARM_ROOT", "")
 RESULT_FD = int(os.environ.pop("WHEELFARM_RESULT_FD"))
 OLDEST_ZIP_TIME = 315532800  # 1980-01-01, the first moment a zip entry can state
 NEWEST_ZIP_TIME = 4354819198  # 2107-12-31
+LEFTOVERS = (".DS_Store", "__MACOSX", "pax_global_header")  # beside AppleDouble's "._" files; sdist_head has the same
 
 
 class Refused(Exception):
@@ -36,7 +38,12 @@ def main():
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.umask(0o022)
-    {"build": build, "tree": make_tree}[task["do"]](task)
+    try:
+        {"build": build, "tree": make_tree}[task["do"]](task)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        answer("full", folder="build")
 
 
 def answer(outcome, body=None, **facts):
@@ -52,7 +59,7 @@ def answer(outcome, body=None, **facts):
                     if not chunk:
                         break
                     result.write(chunk)
-    os._exit(0)
+    os._exit(int(outcome in ("failed", "full")))  # the sandbox looks for want of memory behind a failure
 
 
 def build(task):
@@ -75,10 +82,11 @@ def build(task):
     output = ROOT + "/build/wheel"
     os.mkdir(output)
     made = hook(lambda settings: caller.build_wheel(output, settings), settings, facts)
-    path = os.path.join(output, os.path.basename(made))
-    if not os.path.isfile(path) or os.path.islink(path):
-        answer("failed", reason="the backend names a wheel that it did not make: %r" % made, **facts)
-    answer("built", path, wheel=os.path.basename(made), requires=required, **facts)
+    name, found = os.path.basename(made), sorted(name for name in os.listdir(output) if name.endswith(".whl"))
+    path = os.path.join(output, name)
+    if found != [name] or not os.path.isfile(path) or os.path.islink(path):
+        answer("unexpected", wheel=name, found=found, **facts)
+    answer("built", path, wheel=name, requires=required, **facts)
 
 
 def apply_patches(source, count, facts):
@@ -122,7 +130,16 @@ def hook(function, settings, facts):
         told = getattr(error, "traceback", "") or traceback.format_exc()
         print(told)
         reason = [line for line in told.splitlines() if line.strip()][-1]
+    for folder in ("build", "tmp"):
+        if is_full(ROOT + "/" + folder):
+            answer("full", folder=folder, **facts)
     return answer("failed", reason=reason[:2000], **facts)
+
+
+def is_full(folder):
+    """Whether next to nothing can be written there any more."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < 64 << 10
 
 
 def hook_caller(source, build_system):
@@ -153,6 +170,8 @@ def run_forked(command, cwd=None, extra_environ=None):
         os.close(RESULT_FD)
         os.chdir(cwd)
         os.environ.update(extra_environ or {})
+        # pyproject_hooks finds the backend there by itself; metadata beside it (old setuptools' egg-info) it does not
+        sys.path[:0] = json.loads(os.environ.get("_PYPROJECT_HOOKS_BACKEND_PATH_JSON", "[]"))
         sys.argv = list(command[1:])
         runpy.run_path(command[1], run_name="__main__")
 
@@ -164,15 +183,17 @@ def run_forked(command, cwd=None, extra_environ=None):
 
 
 def in_fork(function):
-    """Call a function in a fork; its exit status, and its result, or what it died of, as JSON text."""
+    """Call a function in a fork; its exit status, and its result, or what it died of, as JSON text.
+
+    What it says goes by a file in memory: a pipe would be held open by whatever the fork leaves running.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    reading, writing = os.pipe()
+    memory = os.memfd_create("said")
     child = os.fork()
     if child == 0:
         status, said = 1, ""
         try:
-            os.close(reading)
             said, status = json.dumps(function()), 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -183,16 +204,17 @@ def in_fork(function):
             traceback.print_exc()
             said = json.dumps(("%s: %s" % (type(error).__name__, error))[:2000])
         finally:
-            leave(writing, said, status)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        said = pipe.read()
-    return os.waitpid(child, 0)[1], said
+            leave(memory, said, status)
+    status = os.waitpid(child, 0)[1]
+    with os.fdopen(memory, "rb") as file:
+        file.seek(0)
+        return status, file.read().decode()
 
 
-def leave(writing, said, status):
+def leave(memory, said, status):
     try:
-        os.write(writing, said.encode())
+        with os.fdopen(memory, "wb") as file:
+            file.write(said.encode())
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -275,12 +297,24 @@ def unpack(archive, filename, folder):
     except Refused:
         raise
     except Exception as error:
+        if getattr(error, "errno", 0) == errno.ENOSPC:
+            raise
         raise Refused("%s: %s" % (type(error).__name__, error)) from error
     newest = max([time for time in times if time > OLDEST_ZIP_TIME] or [OLDEST_ZIP_TIME])  # a header may state nan
-    found = os.listdir(folder)
-    if len(found) != 1 or not os.path.isdir(os.path.join(folder, found[0])):
-        raise Refused("it holds %d entries at its top where one folder is expected" % len(found))
-    return os.path.join(folder, found[0]), int(min(newest, NEWEST_ZIP_TIME))
+    return top_folder(folder), int(min(newest, NEWEST_ZIP_TIME))
+
+
+def top_folder(folder):
+    """The source tree in an unpacked archive: its one folder, or, as pip and uv have it, the top itself of a flat one.
+
+    What macOS leaves in archives is not counted.
+    """
+    found = [name for name in os.listdir(folder) if not name.startswith("._") and name not in LEFTOVERS]
+    if len(found) == 1 and os.path.isdir(os.path.join(folder, found[0])):
+        return os.path.join(folder, found[0])
+    if not {"pyproject.toml", "setup.py"}.intersection(found):
+        raise Refused("it holds neither one folder nor a project at its top, but %d entries" % len(found))
+    return folder
 
 
 def unpack_tar(archive, folder):

@@ -1,0 +1,15 @@
+#include <a_library_that_nobody_has.h>
+#include <Python.h>
+
+static PyObject *answer(PyObject *self, PyObject *ignored)
+{
+    return PyLong_FromLong(42);
+}
+
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "missing_header", NULL, -1, methods};
+
+PyMODINIT_FUNC PyInit_missing_header(void)
+{
+    return PyModule_Create(&module);
+}

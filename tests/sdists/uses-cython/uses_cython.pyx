@@ -1,0 +1,2 @@
+cpdef int answer():
+    return 42

@@ -1,0 +1,5 @@
+"""A kind of sdist."""
+
+
+def answer():
+    return 42
