@@ -14,8 +14,8 @@ class DurationSource(StrEnum):
 
     VERSION = "this version"
     PROJECT = "other versions"
-    BACKEND = "the same backend"
-    TARGET = "everything"
+    BACKEND = "others of its backend and kind"
+    TARGET = "others of its kind"
     NONE = "unknown"
 
 
@@ -37,8 +37,9 @@ class Forecast:
     """One sdist on one target.
 
     `wheel` is there when it has been built; `requires` and `constraints` are what its build environment would be
-    resolved from, with what the backend asks for where it has been asked (`backend_asked`); `recipe` says
-    why the farm has a recipe for it; `tools` are programs that its build needs and no build requirement brings.
+    resolved from, with what the backend asks for where it has been asked (`backend_asked`); `recipe` says why the farm
+    has a recipe for it; `native` holds where it is seen to compile; `tools` are programs that its build needs and no
+    build requirement brings.
     """
 
     sdist: Sdist
@@ -49,6 +50,7 @@ class Forecast:
     constraints: tuple[str, ...] = ()
     recipe: str = ""
     backend_asked: bool = False
+    native: bool = False
     tools: tuple[str, ...] = ()
     seconds: float | None = None
     seconds_from: DurationSource = DurationSource.NONE
@@ -70,6 +72,7 @@ class Forecast:
             constraints=tuple(map(str, value["constraints"])),
             recipe=str(value["recipe"]),
             backend_asked=bool(value["backend_asked"]),
+            native=bool(value["native"]),
             tools=tuple(map(str, value["tools"])),
             seconds=None if seconds is None else float(seconds),
             seconds_from=DurationSource(value["seconds_from"]),

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from packaging.version import Version
@@ -24,9 +23,8 @@ from wheelfarm.schedule import makespan, without_cycles
 from wheelfarm.target import Target
 
 _RESOLVING = 4
-_GUESSED_S = 3.0
-_ENOUGH = 3
-"""What a build is taken to last where the farm has not built anything yet."""
+_GUESSED_S, _GUESSED_NATIVE_S = 3.0, 60.0
+"""What a build is taken to last, and one that compiles, where the farm has built too little to tell."""
 
 _SANDBOX_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -195,11 +193,13 @@ def _needs(found: Survey, forecast: Forecast) -> list[str]:
 
 
 def _seconds(found: Survey) -> dict[str, float]:
-    """The seconds to count for each build: what is known, or else the median of that where it is more than a few."""
-    missing = {name: forecast.seconds for name, forecast in found.forecasts.items() if forecast.wheel is None}
-    known = [seconds for seconds in missing.values() if seconds is not None]
-    guess = median(known) if len(known) >= _ENOUGH else _GUESSED_S
-    return {name: guess if seconds is None else seconds for name, seconds in missing.items()}
+    """The seconds to count for each build."""
+    missing = {name: forecast for name, forecast in found.forecasts.items() if forecast.wheel is None}
+    return {name: _guess(one) if one.seconds is None else one.seconds for name, one in missing.items()}
+
+
+def _guess(forecast: Forecast) -> float:
+    return _GUESSED_NATIVE_S if forecast.native else _GUESSED_S
 
 
 def _doubts(

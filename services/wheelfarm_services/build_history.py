@@ -17,11 +17,13 @@ _ENOUGH = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PastBuild:
-    """One build: of what, by which backend ("" where that was not recorded), in how many seconds."""
+    """One build: of what, by which backend ("" where that was not recorded), whether to a wheel of one platform, in how
+    many seconds."""
 
     name: str
     version: str
     backend: str
+    native: bool
     seconds: float
 
 
@@ -45,13 +47,19 @@ class BuildHistory:
             return [build for build in found if build is not None]
 
 
-def expected_seconds(sdist: Sdist, backend: str, past: Sequence[PastBuild]) -> tuple[float | None, DurationSource]:
-    """How long a build will take: the median of the past builds that are most like it."""
+def expected_seconds(
+    sdist: Sdist, backend: str, native: bool, past: Sequence[PastBuild]
+) -> tuple[float | None, DurationSource]:
+    """How long a build will take: the median of the past builds that are most like it; `native` where it compiles."""
     likenesses: Iterable[tuple[DurationSource, int, Callable[[PastBuild], bool]]] = (
         (DurationSource.VERSION, 1, lambda build: (build.name, build.version) == (sdist.name, sdist.version)),
         (DurationSource.PROJECT, 1, lambda build: build.name == sdist.name),
-        (DurationSource.BACKEND, _ENOUGH, lambda build: _family(build.backend) == _family(backend)),
-        (DurationSource.TARGET, _ENOUGH, lambda build: True),
+        (
+            DurationSource.BACKEND,
+            _ENOUGH,
+            lambda build: (_family(build.backend), build.native) == (_family(backend), native),
+        ),
+        (DurationSource.TARGET, _ENOUGH, lambda build: build.native == native),
     )
     for source, enough, alike in likenesses:
         seconds = [build.seconds for build in past if alike(build)]
@@ -72,4 +80,5 @@ def _past_build(manifest: Manifest) -> PastBuild | None:
         return None
     backend = str(system.get("backend", "")) if isinstance(system, dict) else ""
     wheel = manifest.wheel
-    return PastBuild(name=wheel.name, version=wheel.version, backend=backend, seconds=float(seconds))
+    native = not wheel.filename.endswith("-any.whl")
+    return PastBuild(name=wheel.name, version=wheel.version, backend=backend, native=native, seconds=float(seconds))

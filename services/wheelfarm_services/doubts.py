@@ -24,14 +24,20 @@ _TOOLS = {
 """Programs that builds with these projects run. As sdists, cmake and ninja fetch their own sources when they are built,
 which no build here can."""
 
+_COMPILING = frozenset({*_TOOLS, "cffi", "cython", "mypy", "mypyc", "nanobind", "numpy", "pybind11", "pythran"})
+
 _OLD = timedelta(days=5 * 365)
 _NO_DISTUTILS = Version("3.12")
 
 
 def needed_tools(requires: Iterable[str]) -> tuple[str, ...]:
     """Programs that a build with these requirements needs from its machine."""
-    names = {canonicalize_name(Requirement(line).name) for line in requires}
-    return tuple(sorted({tool for name in names for tool in _TOOLS.get(name, ())}))
+    return tuple(sorted({tool for name in _names(requires) for tool in _TOOLS.get(name, ())}))
+
+
+def compiles(requires: Iterable[str]) -> bool:
+    """Whether a build with these requirements is likely to compile; many that do have no requirement to tell it by."""
+    return not _COMPILING.isdisjoint(_names(requires))
 
 
 def stated_doubts(stated: StatedBuild, upload_time: str, python_version: str, now: datetime) -> tuple[Doubt, ...]:
@@ -48,6 +54,10 @@ def stated_doubts(stated: StatedBuild, upload_time: str, python_version: str, no
         if Version(python_version) >= _NO_DISTUTILS:
             doubts.append(Doubt(text=f"it has a setup.py alone, and Python {python_version} has no distutils"))
     return tuple(doubts)
+
+
+def _names(requires: Iterable[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requires}
 
 
 def _excluded(requires_python: str, python_version: str) -> bool:

@@ -24,7 +24,7 @@ from wheelfarm.job import Failure, Job, JobKind, JobState, Sdist
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_seconds
-from wheelfarm_services.doubts import needed_tools, stated_doubts
+from wheelfarm_services.doubts import compiles, needed_tools, stated_doubts
 from wheelfarm_services.failures import Failures
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
@@ -100,7 +100,8 @@ class Forecasts:
         system, recipe = stated.build_system, self._recipes.recipe(job)
         asked = self._asked(sdist, target)
         requires = recipe.requirements((*system.requires, *(asked or ())))
-        seconds, source = expected_seconds(sdist, system.backend, past)
+        native = compiles(requires)
+        seconds, source = expected_seconds(sdist, system.backend, native, past)
         return Forecast(
             sdist=sdist,
             job=job.id,
@@ -109,6 +110,7 @@ class Forecasts:
             constraints=recipe.build_constraints,
             recipe=recipe.reason,
             backend_asked=asked is not None,
+            native=native,
             tools=needed_tools(requires),
             seconds=seconds,
             seconds_from=source,

@@ -19,7 +19,7 @@ from wheelfarm.job import Failure, FailureClass, JobState, Sdist
 from wheelfarm_services import layout
 from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_seconds
 from wheelfarm_services.build_system import BuildSystem
-from wheelfarm_services.doubts import needed_tools, stated_doubts
+from wheelfarm_services.doubts import compiles, needed_tools, stated_doubts
 from wheelfarm_services.failures import Failures
 from wheelfarm_services.forecasts import Forecasts, forecast_routes
 from wheelfarm_services.recipe_book import RecipeBook
@@ -176,7 +176,7 @@ def test_history_has_each_recorded_duration(services: Services) -> None:
     services.built("app", "1.0", duration_s=2.0, build_system={"backend": "b", "requires": []})
     services.built("old", "1.0")
     history = BuildHistory(services.store)
-    assert history.of(TARGET.name) == [PastBuild(name="app", version="1.0", backend="b", seconds=2.0)]
+    assert history.of(TARGET.name) == [PastBuild(name="app", version="1.0", backend="b", native=False, seconds=2.0)]
     services.built("new", "1.0", duration_s=3.0)
     assert [build.name for build in history.of(TARGET.name)] == ["app", "new"]
     assert history.of("host-other") == []
@@ -185,19 +185,22 @@ def test_history_has_each_recorded_duration(services: Services) -> None:
 @pytest.mark.parametrize(
     ("past", "expected"),
     [
-        ([("app", "1.0", "x", 4.0), ("app", "2.0", "b", 1.0)], (4.0, DurationSource.VERSION)),
-        ([("app", "0.9", "x", 4.0), ("app", "2.0", "b", 6.0), ("c", "1.0", "b", 1.0)], (5.0, DurationSource.PROJECT)),
-        ([("c", "1.0", "b", 1.0), ("d", "1", "b:x", 2.0), ("e", "1", "b", 9.0)] * 2, (2.0, DurationSource.BACKEND)),
-        ([("d", "1.0", "x", 9.0), ("d", "2.0", "x", 7.0), ("c", "1.0", "b", 8.0)], (8.0, DurationSource.TARGET)),
-        ([("c", "1.0", "b", 1.0), ("d", "1.0", "b", 9.0)], (None, DurationSource.NONE)),
+        (["app 1.0 x 4", "app 2.0 b 1"], (4.0, DurationSource.VERSION)),
+        (["app 0.9 x 4", "app 2.0 b 6", "c 1.0 b 1"], (5.0, DurationSource.PROJECT)),
+        (["c 1.0 b 1", "d 1 b:x 2", "e 1 b 9", "f 1 b 99 native"], (2.0, DurationSource.BACKEND)),
+        (["d 1.0 x 9", "d 2.0 x 7", "c 1.0 b 8", "e 1 b 99 native"], (8.0, DurationSource.TARGET)),
+        (["c 1.0 b 1", "d 1.0 b 9", "e 1 b 99 native"], (None, DurationSource.NONE)),
         ([], (None, DurationSource.NONE)),
     ],
 )
 def test_most_alike_past_builds_tell_the_duration(
-    past: list[tuple[str, str, str, float]], expected: tuple[float | None, DurationSource]
+    past: list[str], expected: tuple[float | None, DurationSource]
 ) -> None:
-    builds = [PastBuild(name=name, version=version, backend=b, seconds=s) for name, version, b, s in past]
-    assert expected_seconds(make_sdist("app"), "b", builds) == expected
+    builds = [
+        PastBuild(name=name, version=version, backend=backend, seconds=float(seconds), native=bool(native))
+        for name, version, backend, seconds, *native in map(str.split, past)
+    ]
+    assert expected_seconds(make_sdist("app"), "b", False, builds) == expected
 
 
 def stated(*requires: str, pyproject: bool = True, requires_python: str = "") -> StatedBuild:
@@ -209,6 +212,8 @@ def test_tools_of_build_requirements_are_told() -> None:
     assert needed_tools(["Maturin>=1,<2", "setuptools"]) == ("cargo",)
     assert needed_tools(["meson_python", "scikit-build-core"]) == ("cmake", "ninja")
     assert needed_tools(["setuptools"]) == ()
+    assert compiles(["setuptools", "Cython<4"])
+    assert not compiles(["setuptools"])
 
 
 @pytest.mark.parametrize(
