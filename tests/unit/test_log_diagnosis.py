@@ -1,7 +1,9 @@
 from importlib.resources import files
+from textwrap import dedent
 
 import pytest
 
+from wheelfarm.recipe import parse_recipes
 from wheelfarm_workers.debian_packages import debian_package
 from wheelfarm_workers.finding import FindingKind
 from wheelfarm_workers.log_diagnosis import diagnose_log
@@ -149,7 +151,10 @@ def test_what_a_recipe_mends_comes_with_its_entry(log: str, hint: str) -> None:
     assert found is not None
     assert found.kind is FindingKind.BUILD
     assert hint in found.hint
-    assert "app.toml" in found.hint
+    said, _, file = found.hint.partition(":\n")
+    assert "app.toml" in said
+    recipes = parse_recipes(dedent(file), origin="app.toml", patches={"license.patch": "0" * 64})
+    assert recipes.project == "app"
 
 
 @pytest.mark.parametrize(("log", "python"), FOR_OLDER_PYTHON)

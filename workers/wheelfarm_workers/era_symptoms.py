@@ -48,7 +48,7 @@ _MENDED_BY_RECIPE: Mapping[str, tuple[str, str]] = {
     ),
     r"License classifiers have been superseded by license expressions": (
         "The sdist states its license twice, which setuptools 77 and later refuse.",
-        "patches, with one that removes the classifiers",
+        'patches = ["license.patch"]  # one that removes the classifiers',
     ),
     r"AttributeError: (?:'build_ext' object has no attribute 'cython_sources'|cython_sources)|Cython\.Compiler\."
     r"Errors\.CompileError": (
@@ -57,7 +57,8 @@ _MENDED_BY_RECIPE: Mapping[str, tuple[str, str]] = {
     ),
     r"setuptools-scm was unable to detect version for|unable to detect version for .{0,200}scm": (
         "The version comes from git, and an sdist has no history.",
-        'environment = { SETUPTOOLS_SCM_PRETEND_VERSION = "…" }',
+        'versions = "==1.0"  # each version has its own recipe\n'
+        '    environment = { SETUPTOOLS_SCM_PRETEND_VERSION = "1.0" }',
     ),
     r"Compatibility with CMake < [\d.]{1,5} has been removed": (
         "The sdist's CMakeLists.txt is older than CMake 4 accepts.",

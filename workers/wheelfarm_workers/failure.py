@@ -117,5 +117,5 @@ def as_remembered(failure: Failure, failed_at: float) -> Failure:
     """A failure as it is told when it is not made again: nothing that the build depends on has changed."""
     when = datetime.fromtimestamp(failed_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
     told = f"{failure.message} (It failed on {when}, and nothing that it is built from has changed since.)"
-    hint = " ".join(filter(None, (failure.hint, "To build it again all the same: --retry")))
+    hint = "\n".join(filter(None, (failure.hint, "To build it again all the same: --retry")))
     return replace(failure, message=told, hint=hint)

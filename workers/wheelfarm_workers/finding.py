@@ -1,5 +1,6 @@
 """What a failed build lacked: a finding, its kind and its hint."""
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -60,9 +61,10 @@ def undeclared(requirement: str, project: str) -> Finding:
 
 
 def for_recipe(what: str, entry: str, project: str) -> Finding:
-    """A recipe with that entry lets the project be built."""
-    remedy = f"A recipe mends it, {project}.toml in the folder WHEELFARM_RECIPES: {entry}"
-    return Finding(kind=FindingKind.BUILD, what=what, remedy=remedy)
+    """A recipe with that entry lets the project be built; the remedy holds the whole file."""
+    lines = (f'project = "{project}"', "[[recipe]]", f"reason = {json.dumps(what)}", entry)
+    remedy = f"A recipe mends it, {project}.toml in the folder that WHEELFARM_RECIPES names:\n"
+    return Finding(kind=FindingKind.BUILD, what=what, remedy=remedy + "\n".join(f"    {line}" for line in lines))
 
 
 def for_older_python(python: str) -> Finding:
