@@ -16,6 +16,7 @@ from wheelfarm.digest import digest_of
 from wheelfarm.errors import FarmUnavailable
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
+from wheelfarm_workers.placing import place
 from wheelfarm_workers.sandbox import Mount
 
 logger = logging.getLogger(__name__)
@@ -76,10 +77,10 @@ def write_configuration(target: Target, folder: Path) -> Path:
     text = f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\n"
     path = folder / f"pyvenv-{digest_of(text)[:16]}.cfg"
     if not path.exists():
-        partial = path.with_suffix(f".{threading.get_ident()}")
+        partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         partial.write_text(text)
         partial.chmod(0o644)
-        partial.replace(path)
+        place(partial, path)
     return path
 
 

@@ -1,6 +1,7 @@
 """Inputs of a build, copied from the store to the worker's disk and verified on the way."""
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,7 @@ from wheelfarm.job import Sdist
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
+from wheelfarm_workers.placing import place
 
 
 class Inputs:
@@ -59,7 +61,7 @@ def _opened(store: Store, key: str, filename: str) -> BinaryIO:
 
 
 def _copy_verified(source: BinaryIO, sha256: str, filename: str, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{threading.get_ident()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     digest = hashlib.sha256()
     with source, partial.open("wb") as copy:
         while chunk := source.read(1 << 20):
@@ -69,4 +71,4 @@ def _copy_verified(source: BinaryIO, sha256: str, filename: str, path: Path) -> 
         partial.unlink()
         raise HashMismatch(f"{filename} in the store has sha256 {digest.hexdigest()}, not {sha256}.")
     partial.chmod(0o644)
-    partial.replace(path)
+    place(partial, path)
