@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wheelfarm.errors import RequestFailed, WheelfarmError
 from wheelfarm.farm import Farm, RequestStatus
-from wheelfarm.job import JobKind, Sdist
+from wheelfarm.job import JobKind, JobStatus, Sdist
 from wheelfarm.requirements import Requirements
 from wheelfarm.resolution import MetadataPending, Resolution, resolve
 from wheelfarm.settings import Settings
@@ -39,17 +39,18 @@ def build(
     """
     farm.register(target)
     chain = _Chain(farm=farm, target=target, settings=settings, watch=watch, retry=retry, keep_going=keep_going)
-    resolution = chain.resolve(requirements)
+    resolution, failed = chain.resolve(requirements)
     requirements.check_hashes(resolution.sdists)
     if not resolution.sdists:
         return ()
     status = chain.follow(JobKind.WHEEL, resolution.sdists)
+    failed += status.failed
     wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
-    if keep_going or not status.failed:
+    if keep_going or not failed:
         for wheel in wheelhouse.missing(wheels):
             farm.download(wheel, wheelhouse.wheel(wheel))
-    if status.failed:
-        raise RequestFailed(status.failed, wheels if keep_going else ())
+    if failed:
+        raise RequestFailed(failed, wheels if keep_going else ())
     return wheels
 
 
@@ -64,10 +65,15 @@ class _Chain:
     retry: bool
     keep_going: bool
 
-    def resolve(self, requirements: Requirements) -> Resolution:
-        """The pinned sdists; metadata that only builds can tell is computed on the way."""
+    def resolve(self, requirements: Requirements) -> tuple[Resolution, list[JobStatus]]:
+        """The pinned sdists; metadata that only builds can tell is computed on the way.
+
+        To keep going is to leave requirements out whose own metadata can't be computed: those jobs come second. Raises
+        RequestFailed when nothing is left, or when what is left needs such a project.
+        """
         if requirements.lock is not None:
-            return Resolution(sdists=requirements.lock.sdists(self.target))
+            return Resolution(sdists=requirements.lock.sdists(self.target)), []
+        failed: dict[str, JobStatus] = {}
         for _ in range(_ROUNDS):
             found = resolve(
                 requirements.lines,
@@ -76,13 +82,16 @@ class _Chain:
                 cache_dir=self.settings.cache / "uv",
                 constraints=requirements.constraints,
                 prerelease=requirements.prerelease,
-                retry=self.retry,
+                retry=self.retry or self.keep_going,
             )
             if not isinstance(found, MetadataPending):
-                return found
+                return found, list(failed.values())
             status = self.follow(JobKind.METADATA, found.sdists)
-            if status.failed:
-                raise RequestFailed(status.failed)
+            failed |= {job.id: job for job in status.failed}
+            rest = requirements.without({job.sdist.name for job in status.failed})
+            if status.failed and not (self.keep_going and rest.lines and rest != requirements):
+                raise RequestFailed(list(failed.values()))
+            requirements = rest
         raise WheelfarmError(f"The resolution still asked for metadata after {_ROUNDS} rounds.")
 
     def follow(self, kind: JobKind, sdists: Sequence[Sdist]) -> RequestStatus:

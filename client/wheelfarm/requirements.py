@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,11 @@ class Requirements:
     prerelease: bool = False
     require_hashes: bool = False
     lock: "LockFile | None" = None
+
+    def without(self, names: Collection[str]) -> "Requirements":
+        """The same but for the lines that name one of these projects (normalised)."""
+        kept = tuple(line for line in self.lines if canonicalize_name(Requirement(line).name) not in names)
+        return replace(self, lines=kept)
 
     def check_hashes(self, sdists: Sequence[Sdist]) -> None:
         """Raise HashMismatch when a project with `--hash` resolved to an sdist of another sha256."""

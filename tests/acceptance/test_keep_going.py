@@ -1,5 +1,7 @@
 """What becomes of the others when one build fails."""
 
+from dataclasses import replace
+
 from tests.acceptance.conftest import Home
 from tests.support.projects import Project
 
@@ -56,6 +58,31 @@ def test_install_that_keeps_going_installs_nothing_unless_every_wheel_is_there(h
     assert "no such library" in done.err
     assert not list(environment.glob("lib/python*/site-packages/app*"))
     assert [name.partition("-")[0] for name in home.wheel_names()] == ["app"]
+
+
+def test_project_whose_metadata_cannot_be_computed_is_left_out_and_told(home: Home) -> None:
+    home.upstream.add(replace(BROKEN, static=False), Project(name="app", static=False), Project(name="other"))
+
+    for _ in range(2):  # the second time its failure is remembered
+        done = home.run("build", "--json", "--keep-going", "broken", "app", "other")
+
+        assert done.code == 20, done.err
+        assert sorted(wheel["name"] for wheel in done.json["wheels"]) == ["app", "other"]
+        assert [failed["sdist"] for failed in done.json["failed"]] == ["broken==1.0"]
+        assert "wheelfarm logs " in done.err
+
+
+def test_project_that_others_need_and_whose_metadata_cannot_be_computed_ends_the_command(home: Home) -> None:
+    home.upstream.add(
+        replace(BROKEN, static=False), Project(name="app", requires_dist=["broken"]), Project(name="other")
+    )
+
+    done = home.run("build", "--json", "--keep-going", "broken", "app", "other")
+
+    assert done.code == 20, done.err
+    assert [failed["sdist"] for failed in done.json["failed"]] == ["broken==1.0"]
+    assert "no such header" in done.err
+    assert done.json["wheels"] == []
 
 
 def test_keeping_going_changes_nothing_where_all_goes_well(home: Home) -> None:

@@ -257,3 +257,9 @@ def test_requirements_file_at_a_url_is_refused(tmp_path: Path) -> None:
 def test_extras_without_a_project_are_refused() -> None:
     with pytest.raises(InputError, match="--extra"):
         read_requirements(["app"], [], [], extras=["test"])
+
+
+def test_requirements_without_a_project_keep_all_else() -> None:
+    given = Requirements(lines=("App[x]>=1", "other; python_version > '3'"), constraints=("app<2",))
+    assert given.without({"app"}) == Requirements(lines=("other; python_version > '3'",), constraints=("app<2",))
+    assert given.without({"something"}) == given
