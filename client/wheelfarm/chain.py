@@ -4,8 +4,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from wheelfarm.errors import RequestFailed, WheelfarmError
+from wheelfarm.errors import InputError, RequestFailed, WheelfarmError
 from wheelfarm.farm import Farm, RequestStatus
 from wheelfarm.job import JobKind, JobStatus, Sdist
 from wheelfarm.requirements import Requirements
@@ -15,8 +16,54 @@ from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Wheelhouse
 
+if TYPE_CHECKING:
+    from wheelfarm.local_source import LocalSource
+    from wheelfarm.packing import PackedSource
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalSdist:
+    """The sdist of a local source, and the extras that are wanted of it."""
+
+    sdist: Sdist
+    extras: tuple[str, ...]
+
+    @property
+    def requirement(self) -> str:
+        """The requirement line by which it takes part in a resolution."""
+        extras = f"[{','.join(self.extras)}]" if self.extras else ""
+        return f"{self.sdist.name}{extras}=={self.sdist.version}"
+
+
 Watch = Callable[[RequestStatus], None]
 _ROUNDS = 100
+
+
+def make_local_sdists(
+    sources: "Sequence[PackedSource]",
+    target: Target,
+    *,
+    farm: Farm,
+    settings: Settings,
+    watch: Watch,
+    retry: bool = False,
+) -> tuple[LocalSdist, ...]:
+    """The sdists of local sources: trees are sent to the farm and their sdists made there, or were before.
+
+    Raises RequestFailed when one could not be made, InputError when two are of one project or one is of another project
+    than was said.
+    """
+    farm.register(target)
+    sdists = {source.tree.sha256: _sent(source, farm) for source in sources}
+    if trees := list({sha256: source.tree for source in sources if not sdists[sha256 := source.tree.sha256]}.values()):
+        chain = _Chain(farm=farm, target=target, settings=settings, watch=watch, retry=retry, keep_going=False)
+        status = chain.follow(JobKind.SDIST, trees)
+        if status.failed:
+            raise RequestFailed(status.failed)
+        sdists |= {tree.sha256: status.sdists[job] for tree, job in zip(trees, status.requested, strict=True)}
+    made = [(source.source, sdist) for source in sources if (sdist := sdists[source.tree.sha256]) is not None]
+    _require_distinct(made)
+    return tuple(LocalSdist(sdist=sdist, extras=source.extras) for source, sdist in made)
 
 
 def build(
@@ -27,10 +74,12 @@ def build(
     settings: Settings,
     wheelhouse: Wheelhouse,
     watch: Watch,
+    local: Sequence[LocalSdist] = (),
     retry: bool = False,
     keep_going: bool = False,
 ) -> tuple[BuiltWheel, ...]:
-    """The wheels of everything the requirements need, each built from its sdist, all of them in the wheelhouse.
+    """The wheels of everything that the requirements and the local sdists need, each built from its sdist, all of them
+    in the wheelhouse.
 
     With `retry` failures that the farm remembers are forgotten. Raises RequestFailed when a build failed, and the
     reason when there is no resolution. To `keep_going` is to build what can be built all the same; the exception names
@@ -38,9 +87,11 @@ def build(
     is not built.
     """
     farm.register(target)
-    chain = _Chain(farm=farm, target=target, settings=settings, watch=watch, retry=retry, keep_going=keep_going)
+    chain = _Chain(
+        farm=farm, target=target, settings=settings, watch=watch, retry=retry, keep_going=keep_going, local=local
+    )
     resolution, failed = chain.resolve(requirements)
-    requirements.check_hashes(resolution.sdists)
+    requirements.check_hashes([sdist for sdist in resolution.sdists if sdist.sha256 not in chain.sent])
     if not resolution.sdists:
         return ()
     status = chain.follow(JobKind.WHEEL, resolution.sdists)
@@ -64,6 +115,12 @@ class _Chain:
     watch: Watch
     retry: bool
     keep_going: bool
+    local: Sequence[LocalSdist] = ()
+
+    @property
+    def sent(self) -> frozenset[str]:
+        """The sha256s of the local sdists."""
+        return frozenset(one.sdist.sha256 for one in self.local)
 
     def resolve(self, requirements: Requirements) -> tuple[Resolution, list[JobStatus]]:
         """The pinned sdists; metadata that only builds can tell is computed on the way.
@@ -76,11 +133,12 @@ class _Chain:
         failed: dict[str, JobStatus] = {}
         for _ in range(_ROUNDS):
             found = resolve(
-                requirements.lines,
+                (*requirements.lines, *(one.requirement for one in self.local)),
                 target=self.target,
                 farm=self.farm,
                 cache_dir=self.settings.cache / "uv",
                 constraints=requirements.constraints,
+                local=tuple({one.sdist.sha256: one.sdist for one in self.local}.values()),
                 prerelease=requirements.prerelease,
                 retry=self.retry or self.keep_going,
             )
@@ -98,8 +156,28 @@ class _Chain:
         """Submit, and wait for the end or for the first failure; what then nobody else wants is not built."""
         request_id = uuid.uuid4().hex
         try:
-            submitted = self.farm.submit(kind, sdists, self.target, request_id=request_id, force=self.retry)
+            local = [sdist.sha256 for sdist in sdists if sdist.sha256 in self.sent]
+            submitted = self.farm.submit(
+                kind, sdists, self.target, request_id=request_id, local=local, force=self.retry
+            )
             return self.farm.wait(submitted, self.watch, keep_going=self.keep_going)
         finally:
             with suppress(WheelfarmError):
                 self.farm.close_request(request_id)
+
+
+def _sent(source: "PackedSource", farm: Farm) -> Sdist | None:
+    """Send a source; the sdist that it is, None for a tree."""
+    filename = "" if source.is_tree else source.tree.filename
+    return farm.send(source.archive, source.tree.sha256, filename=filename)
+
+
+def _require_distinct(made: "Sequence[tuple[LocalSource, Sdist]]") -> None:
+    """Raise InputError where sources name other projects than they are, or two are of one."""
+    found: dict[str, tuple[LocalSource, Sdist]] = {}
+    for source, sdist in made:
+        if source.name not in ("", sdist.name):
+            raise InputError(f"{source.shown} is the project {sdist.name}, and {source.name} was asked for.")
+        other, known = found.setdefault(sdist.name, (source, sdist))
+        if known.sha256 != sdist.sha256:
+            raise InputError(f"{other.shown} and {source.shown} are both the project {sdist.name}.")

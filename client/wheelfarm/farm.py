@@ -3,8 +3,9 @@
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +35,7 @@ class RequestStatus:
     requested: tuple[str, ...]
     jobs: dict[str, JobStatus]
     wheels: dict[str, BuiltWheel]
+    sdists: dict[str, Sdist] = field(default_factory=dict)
     now: float
 
     @property
@@ -56,6 +58,7 @@ class RequestStatus:
             requested=tuple(value["requested"]),
             jobs={job.id: job for job in jobs},
             wheels={job: BuiltWheel.from_json(wheel) for job, wheel in value["wheels"].items()},
+            sdists={job: Sdist.from_json(sdist) for job, sdist in value["sdists"].items()},
             now=float(value["now"]),
         )
 
@@ -93,15 +96,20 @@ class Farm:
         target: Target,
         *,
         request_id: str,
+        local: Collection[str] = (),
         force: bool = False,
     ) -> RequestStatus:
-        """Ask for a job of `kind` for each sdist. Safe to repeat under the same `request_id`."""
+        """Ask for a job of `kind` for each sdist; of those that this client sent, the sha256s are `local`.
+
+        Safe to repeat under the same `request_id`.
+        """
         body = {
             "id": request_id,
             "kind": kind,
             "target": target.name,
             "target_revision": target.revision,
             "sdists": [asdict(sdist) for sdist in sdists],
+            "local": list(local),
             "force": force,
         }
         return RequestStatus.from_json(self._call("POST", "/requests", json=body).json())
@@ -152,6 +160,16 @@ class Farm:
         page = self._call("GET", f"{source_index_path(target)}{name}/").json()
         return [file for file in page["files"] if not str(file["filename"]).endswith(".whl")]
 
+    def send(self, archive: Path, sha256: str, *, filename: str = "") -> Sdist | None:
+        """Send a local archive; the sdist that it is, where its `filename` is told and it is one."""
+        answer = self._call("PUT", f"/local/{sha256}", file=archive, params={"filename": filename})
+        sdist = answer.json()["sdist"]
+        return None if sdist is None else Sdist.from_json(sdist)
+
+    def see_local(self, resolution_id: str, sdists: Sequence[Sdist]) -> None:
+        """Have a resolution see of these sdists' projects nothing but these, which this client sent or had made."""
+        self._call("PUT", f"/resolutions/{resolution_id}/local", json=[asdict(sdist) for sdist in sdists])
+
     def mirror(self, sdists: Sequence[Sdist]) -> None:
         """Have the source index bring sdists into the store."""
         self._call("POST", "/sdists", json=[asdict(sdist) for sdist in sdists])
@@ -201,12 +219,15 @@ class Farm:
         finally:
             partial.unlink(missing_ok=True)
 
-    def _call(self, method: str, path: str, *, patience_s: float | None = None, **content: Any) -> httpx.Response:
+    def _call(
+        self, method: str, path: str, *, patience_s: float | None = None, file: Path | None = None, **content: Any
+    ) -> httpx.Response:
         deadline = time.monotonic() + (self._patience_s if patience_s is None else patience_s)
         pause = 0.05
         while True:
             try:
-                answer = self._http.request(method, path, **content)
+                with file.open("rb") if file else nullcontext() as body:
+                    answer = self._http.request(method, path, content=body, **content)
                 if not answer.is_error:
                     return answer
                 failure: WheelfarmError = _reported(answer)

@@ -18,11 +18,23 @@ _FILENAME = re.compile(r"[A-Za-z0-9._!+-]{1,250}\.(tar\.gz|zip)")
 TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
+DEFAULT_VIEW = "default"
+"""The source view of the farm's upstream."""
+
+LOCAL_VIEW = "local"
+"""The source view of what a client sent itself, which is on no index."""
+
+TREE_VERSION = "0+tree"
+"""Stands for the version of a tree, which nobody knows before its sdist is made."""
+
+
 class JobKind(StrEnum):
-    """What a job makes of an sdist: its wheel, or the metadata that only its build backend can tell."""
+    """What a job makes of an sdist: its wheel, or the metadata that only its build backend can tell; or of a tree that
+    a client sent: its sdist."""
 
     WHEEL = "wheel"
     METADATA = "metadata"
+    SDIST = "sdist"
 
 
 class JobState(StrEnum):
@@ -56,7 +68,10 @@ class FailureClass(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sdist:
-    """One sdist of the source index: normalised name, normalised version, file name and sha256 (lower-case hex)."""
+    """One sdist of the source index: normalised name, normalised version, file name and sha256 (lower-case hex).
+
+    A packed tree is told as one, too, with TREE_VERSION.
+    """
 
     name: str
     version: str
@@ -64,7 +79,7 @@ class Sdist:
     sha256: str
 
     def __str__(self) -> str:
-        return f"{self.name}=={self.version}"
+        return f"{self.name}=={self.version}" if self.version != TREE_VERSION else f"{self.name} (tree)"
 
     @classmethod
     def from_json(cls, value: Any) -> "Sdist":
@@ -92,7 +107,7 @@ class Job:
     target_revision: str
     queue: str
     recipe: str = ""
-    source_view: str = "default"
+    source_view: str = DEFAULT_VIEW
     replica: int = 0
 
     @property
@@ -109,6 +124,11 @@ class Job:
                 self.source_view,
             ]
         )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its sdist was sent by a client: what is made of it stands on no index."""
+        return self.source_view == LOCAL_VIEW
 
     @property
     def id(self) -> str:

@@ -114,6 +114,11 @@ def survey(
 
 
 def _requested(requirements: Requirements, target: Target, farm: Farm, cache_dir: Path) -> Estimate:
+    if requirements.local:
+        raise InputError(
+            f"What {requirements.local[0].shown} needs is known once its sdist is made, and a plan has nothing made.",
+            hint="Plan its dependencies where its pyproject.toml states them: wheelfarm plan -r pyproject.toml",
+        )
     if requirements.lock is not None:
         return Estimate(sdists=requirements.lock.sdists(target), unknown=())
     return estimate(

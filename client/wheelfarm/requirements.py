@@ -16,17 +16,19 @@ from wheelfarm.job import Sdist
 from wheelfarm.requirement_options import FileOption, judge_option, refused_editable
 
 if TYPE_CHECKING:
+    from wheelfarm.local_source import LocalSource
     from wheelfarm.lock_file import LockFile
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _LOOKS_DIRECT = re.compile(r"^(\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*://|.*\.(whl|tar\.gz|zip)$)")
+_MAY_BE_LOCAL = re.compile(r"[/]|^\.|\.(tar\.gz|tgz|zip)\b|file:")
 _LOCK_NAME = re.compile(r"pylock(\.[^.]+)?\.toml")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Requirements:
-    """What is asked for: requirement lines, constraint lines, and per project the sha256s its sdist may have; or a lock
-    instead.
+    """What is asked for: requirement lines, constraint lines, per project the sha256s its sdist may have, and local
+    sources; or a lock instead.
 
     With `prerelease` pre-releases do like any version; with `require_hashes` every sdist must be one with a hash.
     """
@@ -37,6 +39,7 @@ class Requirements:
     prerelease: bool = False
     require_hashes: bool = False
     lock: "LockFile | None" = None
+    local: "tuple[LocalSource, ...]" = ()
 
     def without(self, names: Collection[str]) -> "Requirements":
         """The same but for the lines that name one of these projects (normalised)."""
@@ -145,6 +148,7 @@ class _Reader:
     def __init__(self, *, prerelease: bool) -> None:
         self.lines: list[str] = []
         self.constraints: list[str] = []
+        self._local: list[LocalSource] = []
         self._hashes: dict[str, set[str]] = {}
         self._prerelease = prerelease
         self._require_hashes = False
@@ -152,10 +156,17 @@ class _Reader:
 
     def add(self, text: str, origin: str, into: list[str] | None = None) -> None:
         requirement_text, options = _split_options(text)
+        if into is not self.constraints and _MAY_BE_LOCAL.search(requirement_text):
+            from wheelfarm.local_source import parse_local
+
+            hashes = frozenset(_hash(option, origin) for option in options)
+            if (source := parse_local(requirement_text, origin=origin, hashes=hashes)) is not None:
+                self._local.append(source)
+                return
         requirement = parse_requirement(requirement_text, origin=origin)
         (self.lines if into is None else into).append(str(requirement))
         for option in options:
-            self._add_hash(canonicalize_name(requirement.name), option, origin)
+            self._hashes.setdefault(canonicalize_name(requirement.name), set()).add(_hash(option, origin))
 
     def read(self, path: Path, into: list[str]) -> None:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)):
@@ -174,7 +185,7 @@ class _Reader:
 
     def result(self) -> Requirements:
         """What was read. Raises InputError when that is nothing."""
-        if not self.lines:
+        if not self.lines and not self._local:
             raise InputError("Nothing to do: no requirement was given.", hint="wheelfarm install NAME, or -r FILE")
         return Requirements(
             lines=tuple(self.lines),
@@ -182,6 +193,7 @@ class _Reader:
             hashes={name: frozenset(found) for name, found in self._hashes.items()},
             prerelease=self._prerelease,
             require_hashes=self._require_hashes,
+            local=tuple(self._local),
         )
 
     def _follow(self, line: str, origin: str, folder: Path, into: list[str]) -> None:
@@ -198,14 +210,16 @@ class _Reader:
             case FileOption.ALWAYS_SO:
                 pass
 
-    def _add_hash(self, name: str, option: str, origin: str) -> None:
-        algorithm, _, value = option.removeprefix("--hash=").partition(":")
-        if not option.startswith("--hash=") or algorithm != "sha256" or not SHA256.fullmatch(value):
-            raise InputError(
-                f"{origin}: {option!r} is not accepted.",
-                hint="Hashes are given as --hash=sha256:HEX. Settings of one project's build belong into its recipe.",
-            )
-        self._hashes.setdefault(name, set()).add(value)
+
+def _hash(option: str, origin: str) -> str:
+    """The sha256 of a `--hash` option."""
+    algorithm, _, value = option.removeprefix("--hash=").partition(":")
+    if not option.startswith("--hash=") or algorithm != "sha256" or not SHA256.fullmatch(value):
+        raise InputError(
+            f"{origin}: {option!r} is not accepted.",
+            hint="Hashes are given as --hash=sha256:HEX. Settings of one project's build belong into its recipe.",
+        )
+    return value
 
 
 def _split_options(text: str) -> tuple[str, list[str]]:

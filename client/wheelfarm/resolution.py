@@ -85,6 +85,8 @@ class SourceIndexClient(Protocol):
 
     def account(self, resolution_id: str) -> Account: ...
 
+    def see_local(self, resolution_id: str, sdists: Sequence[Sdist]) -> None: ...
+
 
 def source_index_path(target: Target, *, estimate: bool = False) -> str:
     """The path of the source index as one target revision sees it, or of the one for estimates."""
@@ -98,18 +100,22 @@ def resolve(
     farm: SourceIndexClient,
     cache_dir: Path,
     constraints: Sequence[str] = (),
+    local: Sequence[Sdist] = (),
     prerelease: bool = False,
     retry: bool = False,
 ) -> Resolution | MetadataPending:
     """Resolve for a target. Safe to repeat; a warm repetition takes some ten milliseconds.
 
-    `cache_dir` is uv's own, never the user's. With `prerelease` pre-releases do like any version; with `retry` metadata
-    that could not be computed before is pending anew.
+    `cache_dir` is uv's own, never the user's. The `local` sdists are all that there is of their projects. With
+    `prerelease` pre-releases do like any version; with `retry` metadata that could not be computed before is pending
+    anew.
 
     Raises UnknownProject, NoSdist, UpstreamError, HashMismatch or BadSdist when the source index knows the reason, and
     NoSolution with uv's explanation otherwise.
     """
     resolution_id = uuid.uuid4().hex
+    if local:
+        farm.see_local(resolution_id, local)
     options = _ALLOWING_PRERELEASES if prerelease else []
     with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as home:
         done = _run_uv(requirements, constraints, options, target, farm, cache_dir, resolution_id, Path(home))

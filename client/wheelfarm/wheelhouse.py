@@ -54,9 +54,10 @@ class Wheelhouse:
         """The wheels that are not here, or not with the bytes that they should have."""
         return [wheel for wheel in wheels if not self._whole(wheel)]
 
-    def recall(self, requirements: Requirements, target: Target) -> Remembered | None:
-        """What these requirements resolved to within the last day, where every wheel of it is still here."""
-        folder = self._lock_folder(requirements, target)
+    def recall(self, requirements: Requirements, target: Target, *, local: Sequence[str] = ()) -> Remembered | None:
+        """What these requirements, with local sources of these identities, resolved to within the last day, where every
+        wheel of it is still here."""
+        folder = self._lock_folder(requirements, target, local)
         try:
             wheels = tuple(map(BuiltWheel.from_json, json.loads((folder / "wheels.json").read_text())))
             age_s = time.time() - (folder / "pylock.toml").stat().st_mtime
@@ -67,11 +68,20 @@ class Wheelhouse:
             return None
         return Remembered(wheels=wheels, lock=folder / "pylock.toml", age_s=age_s)
 
-    def remember(self, requirements: Requirements, target: Target, wheels: Sequence[BuiltWheel]) -> Remembered:
-        """Remember that these requirements resolved to these wheels, all of which are here."""
-        folder = self._lock_folder(requirements, target)
+    def remember(
+        self,
+        requirements: Requirements,
+        target: Target,
+        wheels: Sequence[BuiltWheel],
+        *,
+        local: Sequence[str] = (),
+        local_lines: Sequence[str] = (),
+    ) -> Remembered:
+        """Remember that these requirements, with local sources of these identities, resolved to these wheels, all of
+        which are here. `local_lines` are the requirements by which the local sources took part."""
+        folder = self._lock_folder(requirements, target, local)
         folder.mkdir(parents=True, exist_ok=True)
-        lines = requirements.lines or [f"{wheel.name}=={wheel.version}" for wheel in wheels]
+        lines = [*requirements.lines, *local_lines] or [f"{wheel.name}=={wheel.version}" for wheel in wheels]
         asked = json.dumps({"lines": lines, "target": target.name})
         listed = json.dumps([wheel.to_json() for wheel in wheels])
         for name, text in (("asked.json", asked), ("wheels.json", listed), ("pylock.toml", self._lock(wheels))):
@@ -95,11 +105,12 @@ class Wheelhouse:
                 found += [resolution] if asked["target"] == target else []
         return sorted(found, key=lambda resolution: -resolution.resolved_at)
 
-    def _lock_folder(self, requirements: Requirements, target: Target) -> Path:
+    def _lock_folder(self, requirements: Requirements, target: Target, local: Sequence[str]) -> Path:
         asked = [
             sorted(requirements.lines),
             sorted(requirements.constraints),
             requirements.lock and requirements.lock.identity,
+            sorted(local),
         ]
         switches = [requirements.prerelease, requirements.require_hashes]
         hashes = {name: sorted(found) for name, found in requirements.hashes.items()}

@@ -1,7 +1,7 @@
 """Accounts: what the source index could not give one resolution, kept for a while under the resolution's id."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Literal, Protocol
 
@@ -40,6 +40,17 @@ class Accounts:
     def error(self, resolution_id: str, error: WheelfarmError) -> None:
         """Something ended the resolution."""
         self._note(resolution_id, "error", error.to_json())
+
+    def see_local(self, resolution_id: str, sdists: Sequence[Sdist]) -> None:
+        """From now on, the resolution sees of these sdists' projects nothing but these local sdists."""
+        value = json.dumps({sdist.name: asdict(sdist) for sdist in sdists})
+        self._redis.set(f"{_key(resolution_id)}:local", value, ex=_TTL_S)
+
+    def local(self, resolution_id: str, name: str) -> Sdist | None:
+        """The local sdist that a resolution sees of a project."""
+        data = self._redis.get(f"{_key(resolution_id)}:local")
+        value = json.loads(data).get(name) if isinstance(data, bytes | str) else None
+        return None if value is None else Sdist.from_json(value)
 
     def read(self, resolution_id: str, pages: PageSource) -> dict[str, object]:
         """The account, as `wheelfarm.resolution.Account.from_json` reads it."""

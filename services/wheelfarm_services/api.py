@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
-from wheelfarm.job import JobKind, JobState, Sdist
+from wheelfarm.job import LOCAL_VIEW, JobKind, JobState, Sdist
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts
@@ -25,6 +25,8 @@ from wheelfarm_services.explanations import explanation_routes
 from wheelfarm_services.forecasts import forecast_routes
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.local_routes import local_routes
+from wheelfarm_services.local_sources import LocalSources, local_page
 from wheelfarm_services.overview import overview_routes
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Request, Requests
@@ -74,6 +76,7 @@ def create_app(services: Services) -> ASGIApp:
         *explanation_routes(services.store),
         Route("/recipes", endpoints.recipes),
         Route("/recipes/{project}", endpoints.recipe),
+        *local_routes(services.store, services.accounts),
         *forecast_routes(services.store, services.ledger, services.sources, services.requests),
     ]
     app = Starlette(routes=routes, exception_handlers={WheelfarmError: _answer_error, Exception: _answer_error})
@@ -85,6 +88,7 @@ class _Endpoints:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._locals = LocalSources(services.store)
 
     def health(self, _: HttpRequest) -> Response:
         self._services.ledger.ping()
@@ -99,8 +103,9 @@ class _Endpoints:
 
     def project_page(self, http: HttpRequest) -> Response:
         resolution, name = _resolution(http), http.path_params["project"]
+        local = self._services.accounts.local(resolution, name)
         try:
-            page = self._services.sources.page(name)
+            page = local_page(local) if local else self._services.sources.page(name)
         except WheelfarmError as error:
             self._services.accounts.error(resolution, error)
             raise
@@ -119,13 +124,13 @@ class _Endpoints:
     def virtual_metadata(self, http: HttpRequest) -> Response:
         """Metadata of a virtual wheel; 425 while a job has to compute it, 404 for the wheel, which does not exist."""
         path, resolution = http.path_params, _resolution(http)
-        sdist = self._virtual(http)
+        sdist, local = self._virtual(http)
         revision = self._full_revision(path["target"], path["revision"])
         try:
-            metadata = self._services.sources.metadata(sdist, revision)
+            metadata = (self._locals if local else self._services.sources).metadata(sdist, revision)
             if metadata is None:
                 self._services.accounts.pending(resolution, sdist)
-                self._require_not_failed(sdist, path["target"], revision)
+                self._require_not_failed(sdist, path["target"], revision, local)
         except WheelfarmError as error:
             self._services.accounts.error(resolution, error)
             raise
@@ -138,7 +143,7 @@ class _Endpoints:
 
         That answer is for this resolution alone, so resolvers must not keep it.
         """
-        path, resolution, sdist = http.path_params, _resolution(http), self._virtual(http)
+        path, resolution, (sdist, _) = http.path_params, _resolution(http), self._virtual(http)
         try:
             metadata = self._services.sources.metadata(sdist, self._full_revision(path["target"], path["revision"]))
         except WheelfarmError as error:
@@ -216,11 +221,16 @@ class _Endpoints:
     def _submit(self, value: object) -> Response:
         return JSONResponse(self._services.requests.accept(Request.from_json(value)), status_code=202)
 
-    def _virtual(self, http: HttpRequest) -> Sdist:
-        """The sdist that a virtual wheel's metadata is asked for of; NotFound for the wheel itself."""
-        if not http.path_params["filename"].endswith(".whl.metadata"):
+    def _virtual(self, http: HttpRequest) -> tuple[Sdist, bool]:
+        """The sdist that a virtual wheel's metadata is asked for of, and whether it is a local one that this resolution
+        sees; NotFound for the wheel itself."""
+        name, sha256, filename = (http.path_params[part] for part in ("project", "sha256", "filename"))
+        if not filename.endswith(".whl.metadata"):
             raise NotFound("A virtual wheel has metadata only.")
-        return self._services.sources.find(http.path_params["project"], http.path_params["sha256"])
+        local = self._services.accounts.local(_resolution(http), name)
+        if local is not None and local.sha256 == sha256:
+            return local, True
+        return self._services.sources.find(name, sha256), False
 
     def _full_revision(self, target: str, prefix: str) -> str:
         keys = list(self._services.store.list(layout.target(target, "x").rpartition("/")[0] + "/"))
@@ -230,9 +240,10 @@ class _Endpoints:
                 return revision
         raise NotFound(f"The farm knows no target {target!r} in revision {prefix!r}.")
 
-    def _require_not_failed(self, sdist: Sdist, target: str, revision: str) -> None:
+    def _require_not_failed(self, sdist: Sdist, target: str, revision: str, local: bool) -> None:
         """Raise the reason where the metadata job of an sdist has failed and is remembered."""
         job = self._services.requests.job_for(JobKind.METADATA, sdist, self._services.requests.target(target, revision))
+        job = replace(job, source_view=LOCAL_VIEW) if local else job
         record = self._services.ledger.job(job.id)
         if record is not None and record.state is JobState.FAILED:
             failure = self._services.requests.failure(record)

@@ -13,6 +13,21 @@ def sdist_record(sha256: str) -> str:
     return f"sdists/{sha256}/record.json"
 
 
+def local_archive(sha256: str) -> str:
+    """The bytes of what a client sent, a packed tree or an sdist, or of the sdist that was made of a tree."""
+    return f"local/{sha256}/archive"
+
+
+def local_record(sha256: str) -> str:
+    """What a local sdist is: the proof that a submission may name it as local."""
+    return f"local/{sha256}/record.json"
+
+
+def local_sdist(tree_sha256: str, request_key: str) -> str:
+    """Which sdist was made of a tree."""
+    return f"local/{tree_sha256}/{request_key}.json"
+
+
 def stated_build(sha256: str) -> str:
     """What the sdist states of its build."""
     return f"sdists/{sha256}/build.json"

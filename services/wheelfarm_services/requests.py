@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from wheelfarm.errors import InputError, JobCancelled, NotFound
-from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
+from wheelfarm.job import DEFAULT_VIEW, LOCAL_VIEW, Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import JobRecord, Ledger, Submission
+from wheelfarm_services.local_sources import LocalSources
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import Store
@@ -30,8 +31,9 @@ _MIRRORING = 8
 class Request:
     """A job of `kind` for each of `sdists`, on one target. The client makes up the id, so that it may ask twice.
 
-    `recipes` are the digests of the sdists' recipes, by sha256, as they were when the farm accepted the request. One
-    that was `cancelled` is kept until its client has seen it.
+    Those whose sha256 is in `local` were sent by a client, as every tree was. `recipes` are the digests of the sdists'
+    recipes, by sha256, as they were when the farm accepted the request. One that was `cancelled` is kept until its
+    client has seen it.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Request:
     target_revision: str
     sdists: tuple[Sdist, ...]
     force: bool = False
+    local: tuple[str, ...] = ()
     recipes: Mapping[str, str] = field(default_factory=dict)
     cancelled: bool = False
 
@@ -59,6 +62,7 @@ class Request:
             target_revision=str(value.get("target_revision")),
             sdists=tuple(Sdist.from_json(sdist) for sdist in value["sdists"]),
             force=bool(value.get("force", False)),
+            local=tuple(map(str, value.get("local") or ())),
         )
 
     @classmethod
@@ -67,6 +71,9 @@ class Request:
         value = json.loads(data)
         request = cls.from_json(value)
         return replace(request, recipes=dict(value.get("recipes", {})), cancelled=bool(value.get("cancelled", False)))
+
+    def is_local(self, sdist: Sdist) -> bool:
+        return self.kind is JobKind.SDIST or sdist.sha256 in self.local
 
     def jobs(self, queue: str) -> list[Job]:
         """The jobs asked for, in the order of the sdists."""
@@ -77,7 +84,12 @@ class Request:
             "queue": queue,
         }
         return [
-            Job(sdist=sdist, recipe=self.recipes.get(sdist.sha256, ""), **names)  # type: ignore[arg-type]
+            Job(
+                sdist=sdist,
+                recipe=self.recipes.get(sdist.sha256, ""),
+                source_view=LOCAL_VIEW if self.is_local(sdist) else DEFAULT_VIEW,
+                **names,  # type: ignore[arg-type]
+            )
             for sdist in self.sdists
         ]
 
@@ -93,6 +105,7 @@ class Requests:
         self._ledger = ledger
         self._sources = sources
         self._wheels = wheels
+        self._locals = LocalSources(store)
 
     def accept(self, request: Request) -> dict[str, Any]:
         """Take a request on: its sdists mirrored, itself durable, its jobs in the ledger; the status is returned.
@@ -100,15 +113,24 @@ class Requests:
         Safe to repeat. Raises InputError for an sdist that the source index does not list and an unknown target.
         """
         target = self.target(request.target, request.target_revision)
-        jobs = [self._recipes.apply(job, target.python_version) for job in request.jobs(target.queue)]
+        jobs = [
+            job if job.kind is JobKind.SDIST else self._recipes.apply(job, target.python_version)
+            for job in request.jobs(target.queue)
+        ]
         request = replace(request, recipes={job.sdist.sha256: job.recipe for job in jobs if job.recipe})
         with ThreadPoolExecutor(_MIRRORING) as pool:
-            list(pool.map(self._sources.mirror, request.sdists))
+            list(pool.map(lambda sdist: self._provide(request, sdist), request.sdists))
         missing = [job for job in jobs if not self._finished(job)]
         if missing:
             self._store.put(layout.open_request(request.id), json.dumps(asdict(request)).encode())
             self._submit(request, missing)
         return self._status(request, jobs)
+
+    def _provide(self, request: Request, sdist: Sdist) -> None:
+        if request.is_local(sdist):
+            self._locals.require(request.kind, sdist)
+        else:
+            self._sources.mirror(sdist)
 
     def status(self, request_id: str) -> dict[str, Any]:
         """The request as `wheelfarm.farm.RequestStatus.from_json` reads it. Raises NotFound."""
@@ -244,6 +266,8 @@ class Requests:
     def _finished(self, job: Job) -> bool:
         if job.kind is JobKind.WHEEL:
             return self._wheels.find(job) is not None
+        if job.kind is JobKind.SDIST:
+            return self._locals.made(job) is not None
         keys = (
             layout.static_metadata(job.sdist.sha256),
             layout.built_metadata(job.sdist.sha256, job.target_revision),
@@ -258,11 +282,15 @@ class Requests:
             statuses |= {job.id: _given_up(statuses[job.id]) for job in jobs if not statuses[job.id].state.final}
         wheels = {job.id: manifest.wheel.to_json() for job in jobs if statuses[job.id].state is JobState.DONE
                   and (manifest := self._wheels.find(job))}  # fmt: skip
+        made = {
+            job.id: asdict(sdist) for job in jobs if job.kind is JobKind.SDIST and (sdist := self._locals.made(job))
+        }
         return {
             "id": request.id,
             "requested": [job.id for job in jobs],
             "jobs": [status.to_json() for status in statuses.values()],
             "wheels": wheels,
+            "sdists": made,
             "now": self._ledger.now(),
         }
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, BinaryIO, Literal, Self
 
 from wheelfarm.errors import BadSdist
-from wheelfarm.job import Sdist
+from wheelfarm.job import TREE_VERSION, Sdist
 
 _MEMBER_BYTES = {"PKG-INFO": 4 << 20, "pyproject.toml": 512 << 10}
 _HEADER_BYTES = 64 << 10  # tarfile reads one in quadratic time before Python 3.11.10 and 3.12.6 (CVE-2024-6232)
@@ -66,6 +66,8 @@ def read_head(sdist: Sdist, file: BinaryIO, *, unpacked_bytes: int = _UNPACKED_B
 
 
 def bad_archive(sdist: Sdist, reason: str) -> BadSdist:
+    if sdist.version == TREE_VERSION:
+        return BadSdist(f"The tree of {sdist.name} can't be built: {reason}.", hint="Nothing was made of it.")
     return BadSdist(
         f"{sdist.filename} is not an sdist that can be unpacked: {reason}.",
         hint=f"Ask for another version than {sdist.version}, or report it to the project.",

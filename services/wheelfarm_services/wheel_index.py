@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from wheelfarm.digest import digest_of
-from wheelfarm.job import Job, Sdist
+from wheelfarm.job import LOCAL_VIEW, Job, Sdist
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
@@ -69,6 +69,11 @@ class Manifest:
     requires_python: str
     target: str
     provenance: dict[str, Any]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it was built from what a client sent, and so stands on no index."""
+        return bool(self.provenance.get("job", {}).get("source_view") == LOCAL_VIEW)
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True, indent=1).encode()
@@ -135,7 +140,9 @@ class WheelIndex:
         return committed
 
     def enlist(self, manifest: Manifest) -> None:
-        """See to it that a committed wheel stands on its target's index; does nothing when it does."""
+        """See to it that a committed wheel stands on its target's index; does nothing when it does, or is local."""
+        if manifest.is_local:
+            return
         filename = manifest.wheel.filename
         self._store.put_new(layout.index_entry(manifest.target, filename), manifest.to_json())
         page = self._store.get(layout.flat_page(manifest.target)) or b""

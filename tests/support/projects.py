@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 MTIME = 1_600_000_000
 
@@ -24,6 +25,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     stem = "%s-%s" % (TINY["wheel_name"].replace("-", "_"), TINY["wheel_version"])
     info = stem + ".dist-info"
     metadata = "Metadata-Version: 2.1\\nName: %s\\nVersion: %s\\n" % (TINY["wheel_name"], TINY["wheel_version"])
+    metadata += "".join("Provides-Extra: %s\\n" % extra for extra in TINY["extras"])
     metadata += "".join("Requires-Dist: %s\\n" % requirement for requirement in TINY["requires_dist"])
     files = {path: text.encode() for path, text in TINY["modules"].items()}
     files[info + "/METADATA"] = metadata.encode()
@@ -38,6 +40,18 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         for path, data in files.items():
             wheel.writestr(zipfile.ZipInfo(path, (2020, 9, 13, 12, 26, 40)), data)
     return name
+
+def build_sdist(sdist_directory, config_settings=None):
+    import tarfile
+
+    stem = "%s-%s" % (TINY["wheel_name"].replace("-", "_"), TINY["wheel_version"])
+    with tarfile.open(os.path.join(sdist_directory, stem + ".tar.gz"), "w:gz") as sdist:
+        info = tarfile.TarInfo(stem + "/PKG-INFO")
+        info.size = len(TINY["pkg_info"])
+        sdist.addfile(info, io.BytesIO(TINY["pkg_info"].encode()))
+        for name in sorted(os.listdir(".")):
+            sdist.add(name, stem + "/" + name)
+    return stem + ".tar.gz"
 """
 
 
@@ -48,6 +62,7 @@ class Project:
     name: str
     version: str = "1.0"
     requires_dist: Sequence[str] = ()
+    extras: Sequence[str] = ()
     build_requires: Sequence[str] = ()
     backend: str = ""
     """A module of a build requirement to build with; "" for the one in the tree."""
@@ -74,6 +89,8 @@ class Project:
         tiny = {
             "asks": list(self.asks),
             "requires_dist": list(self.requires_dist),
+            "extras": list(self.extras),
+            "pkg_info": self._pkg_info(),
             "wheel_name": self.wheel_name or self.name,
             "wheel_version": self.wheel_version or self.version,
             "modules": dict(self.modules) or {f"{module}/__init__.py": f"VERSION = {self.version!r}\n"},
@@ -83,6 +100,14 @@ class Project:
             build = BACKEND.replace("    stem =", self._indented() + "    stem =", 1)
             files["backend.py"] = self.code + build
         return {path: text.encode() for path, text in files.items()}
+
+    def tree(self, folder: Path) -> Path:
+        """Write it as a tree to develop in: what its sdist holds, but for PKG-INFO."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, data in self.files().items():
+            if path != "PKG-INFO":
+                (folder / path).write_bytes(data)
+        return folder
 
     def sdist(self) -> bytes:
         """Its sdist, the same bytes each time."""
@@ -95,6 +120,7 @@ class Project:
             f"Metadata-Version: {'2.2' if self.static else '2.1'}",
             f"Name: {self.name}",
             f"Version: {self.version}",
+            *(f"Provides-Extra: {extra}" for extra in self.extras),
         ]
         return "\n".join([*lines, *(f"Requires-Dist: {requirement}" for requirement in self.requires_dist)]) + "\n"
 

@@ -1,7 +1,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -63,12 +63,19 @@ class FakeAccounts:
 
     def __init__(self) -> None:
         self.notes: list[tuple[str, str, object]] = []
+        self.seen: dict[tuple[str, str], Sdist] = {}
 
     def pending(self, resolution_id: str, sdist: Sdist) -> None:
         self.notes.append((resolution_id, "pending", sdist))
 
     def unknown(self, resolution_id: str, name: str) -> None:
         self.notes.append((resolution_id, "unknown", name))
+
+    def local(self, resolution_id: str, name: str) -> Sdist | None:
+        return self.seen.get((resolution_id, name))
+
+    def see_local(self, resolution_id: str, sdists: Sequence[Sdist]) -> None:
+        self.seen |= {(resolution_id, sdist.name): sdist for sdist in sdists}
 
     def page(self, resolution_id: str, name: str) -> None:
         self.notes.append((resolution_id, "page", name))

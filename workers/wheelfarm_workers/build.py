@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from wheelfarm.errors import BadWheel, BuildFailed, BuildLimitExceeded, BuildTimeout, FarmUnavailable, JobCancelled
-from wheelfarm.job import Sdist
+from wheelfarm.job import Job, JobKind, Sdist
 from wheelfarm.recipe import Recipe
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
@@ -110,6 +110,7 @@ class Builder:
     def _task(self, staged: StagedSdist) -> bytes:
         task = {
             "do": "build",
+            "make": "sdist" if staged.job.kind is JobKind.SDIST else "wheel",
             "filename": staged.job.sdist.filename,
             "build_system": {
                 "backend": staged.build_system.backend,
@@ -210,14 +211,14 @@ def _require_built(staged: StagedSdist, answer: Answer, limits: Limits) -> None:
     if facts.get("outcome") == "full":
         raise _disk_full(sdist, facts.get("folder"), limits)
     if facts.get("outcome") == "unexpected":
-        raise _unexpected_wheels(sdist, facts.get("wheel"), facts.get("found"))
+        raise _unexpected(staged.job, facts.get("filename"), facts.get("found"))
     if facts.get("outcome") not in ("built", "missing"):
         raise BuildFailed(f"The build of {sdist} failed: {str(facts.get('reason', 'no reason given'))[:2000]}")
     if facts.get("pyproject_sha256") != staged.head.pyproject_sha256:
         raise bad_archive(sdist, "its pyproject.toml reads differently as a stream than unpacked")
     requires, epoch = facts.get("requires"), facts.get("source_date_epoch")
     strings = isinstance(requires, list) and len(requires) < 1000 and all(isinstance(entry, str) for entry in requires)
-    if not strings or not isinstance(epoch, int) or not isinstance(facts.get("wheel", ""), str):
+    if not strings or not isinstance(epoch, int) or not isinstance(facts.get("filename", ""), str):
         raise BuildFailed(f"The build of {sdist} answered with something that no driver says.")
 
 
@@ -233,9 +234,11 @@ def _disk_full(sdist: Sdist, folder: object, limits: Limits) -> BuildLimitExceed
     )
 
 
-def _unexpected_wheels(sdist: Sdist, named: object, found: object) -> BadWheel:
-    made = ", ".join(map(str, found))[:1000] if isinstance(found, list) and found else "no wheel"
-    return BadWheel(
-        f"The backend of {sdist} says that it made {str(named)[:200]!a}, and what it made is: {made!a}.",
-        hint="A backend makes one wheel and names it (PEP 517). Nothing was published.",
+def _unexpected(job: Job, named: object, found: object) -> BadWheel | BuildFailed:
+    what = "sdist" if job.kind is JobKind.SDIST else "wheel"
+    made = ", ".join(map(str, found))[:1000] if isinstance(found, list) and found else f"no {what}"
+    error = BuildFailed if job.kind is JobKind.SDIST else BadWheel
+    return error(
+        f"The backend of {job.sdist} says that it made {str(named)[:200]!a}, and what it made is: {made!a}.",
+        hint=f"A backend makes one {what} and names it (PEP 517). Nothing was published.",
     )

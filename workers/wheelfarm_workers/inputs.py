@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from wheelfarm.errors import FarmUnavailable, HashMismatch
 from wheelfarm.farm import Farm
-from wheelfarm.job import Sdist
+from wheelfarm.job import Job
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
@@ -24,15 +24,17 @@ class Inputs:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def sdist(self, sdist: Sdist) -> Path:
-        """The sdist on this disk. One that the store lacks is asked of the source index first.
+    def sdist(self, job: Job) -> Path:
+        """The job's sdist, or the tree that a client sent, on this disk. An sdist of the source index that the store
+        lacks is asked of it first.
 
         Raises HashMismatch when the store's bytes are not those of its digest.
         """
+        sdist = job.sdist
         path = self._folder / sdist.sha256
         if not path.exists():
-            key = layout.sdist(sdist.sha256)
-            if self._store.size(key) is None:
+            key = layout.local_archive(sdist.sha256) if job.is_local else layout.sdist(sdist.sha256)
+            if not job.is_local and self._store.size(key) is None:
                 self._farm.mirror([sdist])
             _copy_verified(_opened(self._store, key, sdist.filename), sdist.sha256, sdist.filename, path)
         return path

@@ -25,6 +25,7 @@ from wheelfarm.job import Failure, FailureClass, Job, JobKind
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.failures import Failures
+from wheelfarm_services.local_sources import LocalSources
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.static_metadata import resolving_fields
 from wheelfarm_services.store import Store
@@ -38,6 +39,7 @@ from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.plan import PlannedBuild, Planner, StagedSdist
 from wheelfarm_workers.publish import check_answer, publish
 from wheelfarm_workers.sandbox import Limits, Sandbox
+from wheelfarm_workers.sdist_making import SdistMaker
 
 _ROUNDS = 4
 """How often a backend may ask for more before its build is given up."""
@@ -90,16 +92,23 @@ class Pipeline:
             facts=facts,
         )
         self._builder = Builder(sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, limits=limits, cores=cores)
+        self._sdists = SdistMaker(
+            planner=self._planner, builder=self._builder, sources=LocalSources(store), cache=cache
+        )
 
     def run(self, job: Job, hold: Hold) -> dict[str, Any]:
         """Do a job; safe to repeat. Returns what the ledger keeps as its result.
 
         Raises Suspended, JobCancelled, or the reason why the job failed.
         """
-        if job.kind is JobKind.METADATA:
-            self._compute_metadata(job, hold)
-            return {}
-        return self._build_wheel(job, hold).to_json()
+        match job.kind:
+            case JobKind.METADATA:
+                self._compute_metadata(job, hold)
+                return {}
+            case JobKind.SDIST:
+                return asdict(self._sdists.make(job, hold))
+            case JobKind.WHEEL:
+                return self._build_wheel(job, hold).to_json()
 
     def _compute_metadata(self, job: Job, hold: Hold) -> None:
         """Metadata that only the backend can tell is its wheel's, which is wanted anyway: no work is done twice."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wheelfarm.errors import FarmUnavailable, NoSolution
 from wheelfarm.farm import Farm
-from wheelfarm.job import Job, JobKind, Sdist
+from wheelfarm.job import DEFAULT_VIEW, Job, JobKind, Sdist
 from wheelfarm.recipe import Recipe
 from wheelfarm.resolution import MetadataPending, resolve
 from wheelfarm.target import Target
@@ -83,7 +83,7 @@ class Planner:
 
     def stage(self, job: Job) -> StagedSdist:
         """Bring the job's sdist here and read its head, nothing unpacked. Raises BadSdist."""
-        path = self._inputs.sdist(job.sdist)
+        path = self._inputs.sdist(job)
         with path.open("rb") as file:
             head = read_head(job.sdist, file)
         target = self._target(job)
@@ -179,7 +179,7 @@ class Planner:
 
     def _job(self, staged: StagedSdist, kind: JobKind, sdist: Sdist) -> Job:
         """The job of a build requirement, with the recipe that applies to it."""
-        job = replace(staged.job, kind=kind, sdist=sdist, replica=0)
+        job = replace(staged.job, kind=kind, sdist=sdist, source_view=DEFAULT_VIEW, replica=0)
         return self._recipes.apply(job, staged.target.python_version)
 
     def _found(self, jobs: Sequence[Job]) -> list[PlannedRequirement]:
@@ -194,6 +194,7 @@ class Planner:
             asked=sorted(staged.asked or ()),
             recipe=staged.recipe.build_digest,
             replica=staged.job.replica,
+            local=staged.job.is_local,
             **self._facts,
         )
 

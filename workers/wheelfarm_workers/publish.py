@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from wheelfarm.job import Job
 from wheelfarm.target import native_tags
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
@@ -20,7 +21,7 @@ def check_answer(staged: StagedSdist, answer: Answer, work: Path) -> CheckedWhee
     path = work / "unstamped.whl"
     with answer.body, path.open("wb") as copy:
         shutil.copyfileobj(answer.body, copy, 1 << 20)
-    return check_wheel(path, str(answer.facts["wheel"]), staged.job.sdist, native_tags(staged.target))
+    return check_wheel(path, str(answer.facts["filename"]), staged.job.sdist, native_tags(staged.target))
 
 
 def publish(
@@ -40,9 +41,7 @@ def publish(
     if (committed := wheels.manifest(plan.build_key)) is not None:
         wheels.enlist(committed)
         return committed.wheel
-    filename, build_tag = wheels.claim_name(job.target, checked.filename, checked.sha256)
-    stamped = work / filename
-    stamp(checked.path, build_tag, stamped)
+    stamped = checked.path.rename(work / checked.filename) if job.is_local else _stamped(wheels, job, checked, work)
     provenance = {
         **made_by,
         "source_date_epoch": answer.facts["source_date_epoch"],
@@ -53,6 +52,13 @@ def publish(
     }
     manifest = _manifest(planned, plan, checked, stamped, provenance)
     return wheels.publish(plan.build_key, manifest, stamped, checked.metadata).wheel
+
+
+def _stamped(wheels: WheelIndex, job: Job, checked: CheckedWheel, work: Path) -> Path:
+    """The wheel under a name of its own on its target's index. One of a local sdist keeps what its backend named it."""
+    filename, build_tag = wheels.claim_name(job.target, checked.filename, checked.sha256)
+    stamp(checked.path, build_tag, work / filename)
+    return work / filename
 
 
 def _manifest(

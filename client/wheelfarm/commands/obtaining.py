@@ -1,9 +1,10 @@
 """What `install` and `build` share: the arguments that say what to build, and obtaining the wheels."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +12,15 @@ from wheelfarm.commands.command import Command, Verb, shared_options
 from wheelfarm.installation import Environment
 from wheelfarm.progress import seconds_since
 from wheelfarm.requirements import Requirements, read_requirements
+from wheelfarm.target import Target
 from wheelfarm.wheelhouse import Remembered
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from wheelfarm.chain import LocalSdist
+    from wheelfarm.packing import PackedSource
+    from wheelfarm.wheel import BuiltWheel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,14 +96,38 @@ def asking_options(function: Verb) -> Verb:
 def obtain(command: Command, asked: Asked, requirements: Requirements, environment: Environment) -> Remembered:
     """The wheels of the requirements, in the wheelhouse: remembered, or resolved and built now."""
     target = command.target(environment)
-    if not asked.upgrade and (remembered := command.wheelhouse.recall(requirements, target)) is not None:
-        return remembered
-    from wheelfarm.chain import build
+    with _packed(requirements, target) as sources:
+        identities = [source.identity for source in sources]
+        if not asked.upgrade:
+            remembered = command.wheelhouse.recall(requirements, target, local=identities)
+            if remembered is not None:
+                return remembered
+        local, wheels = _build(command, asked, requirements, target, sources)
+    lines = [one.requirement for one in local]
+    return command.wheelhouse.remember(requirements, target, wheels, local=identities, local_lines=lines)
+
+
+def _packed(requirements: Requirements, target: Target) -> "AbstractContextManager[tuple[PackedSource, ...]]":
+    if not requirements.local:
+        return nullcontext(())
+    from wheelfarm.packing import packed
+
+    return packed(requirements.local, target)
+
+
+def _build(
+    command: Command, asked: Asked, requirements: Requirements, target: Target, sources: "tuple[PackedSource, ...]"
+) -> "tuple[tuple[LocalSdist, ...], tuple[BuiltWheel, ...]]":
+    """The sdists of the local sources, and all the wheels."""
+    from wheelfarm.chain import build, make_local_sdists
 
     start = time.monotonic()
     progress = command.progress
     progress.enter("resolving")
     with command.farm() as farm:
+        local = make_local_sdists(
+            sources, target, farm=farm, settings=command.settings, watch=progress.watch, retry=asked.retry
+        )
         wheels = build(
             requirements,
             target,
@@ -102,8 +135,9 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, environme
             settings=command.settings,
             wheelhouse=command.wheelhouse,
             watch=progress.watch,
+            local=local,
             retry=asked.retry,
             keep_going=asked.keep_going,
         )
     command.reporter.say(f"{len(wheels)} wheels for {target.name}, {progress.built} built in {seconds_since(start)}")
-    return command.wheelhouse.remember(requirements, target, wheels)
+    return local, wheels

@@ -1,4 +1,4 @@
-"""Inside the sandbox: unpack an sdist and build its wheel (PEP 517), or unpack a wheel into an importable tree.
+"""Inside the sandbox: build wheels of sdists and sdists of trees (PEP 517), or unpack a wheel into an importable tree.
 
 Run as a script, on Python 3.8 or later. Its task comes as JSON on stdin; its answer, one line of JSON followed by the
 wheel's bytes, goes to the descriptor WHEELFARM_RESULT_FD. What the backend prints is the build log.
@@ -75,18 +75,22 @@ def build(task):
     apply_patches(source, task["patches"], facts)
     settings = settings_for_cores(task["cores"], task["build_system"]["backend"], task["config_settings"])
     caller = hook_caller(source, task["build_system"])
-    asked = hook(caller.get_requires_for_build_wheel, settings, facts)
+    requires, make, suffixes = {
+        "wheel": (caller.get_requires_for_build_wheel, caller.build_wheel, (".whl",)),
+        "sdist": (caller.get_requires_for_build_sdist, caller.build_sdist, (".tar.gz", ".zip")),
+    }[task["make"]]
+    asked = hook(requires, settings, facts)
     required, missing = judge(asked) if asked else ([], [])
     if missing and not task["complete"]:
         answer("missing", requires=required, missing=missing, **facts)
-    output = ROOT + "/build/wheel"
+    output = ROOT + "/build/made"
     os.mkdir(output)
-    made = hook(lambda settings: caller.build_wheel(output, settings), settings, facts)
-    name, found = os.path.basename(made), sorted(name for name in os.listdir(output) if name.endswith(".whl"))
+    made = hook(lambda settings: make(output, settings), settings, facts)
+    name, found = os.path.basename(made), sorted(name for name in os.listdir(output) if name.endswith(suffixes))
     path = os.path.join(output, name)
     if found != [name] or not os.path.isfile(path) or os.path.islink(path):
-        answer("unexpected", wheel=name, found=found, **facts)
-    answer("built", path, wheel=name, requires=required, **facts)
+        answer("unexpected", filename=name, found=found, **facts)
+    answer("built", path, filename=name, requires=required, **facts)
 
 
 def apply_patches(source, count, facts):

@@ -1,0 +1,65 @@
+"""The API's part for local sources: a client sends them, and tells a resolution which of them it is to see."""
+
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wheelfarm.digest import SHA256
+from wheelfarm.errors import InputError
+from wheelfarm.job import JobKind, Sdist
+from wheelfarm.tree import MOST_BYTES
+from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.json_body import json_object, read_json_body
+from wheelfarm_services.local_sources import LocalSources
+from wheelfarm_services.store import Store
+
+
+def local_routes(store: Store, accounts: Accounts, *, most_bytes: int = MOST_BYTES) -> list[Route]:
+    """`PUT /local/SHA256` with the bytes of an archive, answered with the sdist that it is where a `filename` is given
+    and it is one; `PUT /resolutions/ID/local` with the local sdists that a resolution is to see."""
+    sources = LocalSources(store)
+
+    async def send(http: HttpRequest) -> Response:
+        sha256, filename = http.path_params["sha256"], http.query_params.get("filename", "")
+        if not SHA256.fullmatch(sha256):
+            raise InputError(f"{sha256!r} is not a sha256.")
+        with TemporaryDirectory(prefix="wheelfarm-local-") as folder:
+            path = Path(folder) / "archive"
+            await _receive(http, path, most_bytes)
+            await run_in_threadpool(sources.take, sha256, path)
+        sdist = await run_in_threadpool(sources.as_sdist, sha256, filename) if filename else None
+        return JSONResponse({"sdist": sdist and asdict(sdist)})
+
+    async def see(http: HttpRequest) -> Response:
+        value = await read_json_body(http)
+        if not isinstance(value, list):
+            raise InputError("A list of sdists is expected.")
+        sdists = [Sdist.from_json(json_object(sdist)) for sdist in value]
+        await run_in_threadpool(_see, sources, accounts, http.path_params["id"], sdists)
+        return Response(status_code=204)
+
+    return [
+        Route("/local/{sha256}", send, methods=["PUT"]),
+        Route("/resolutions/{id}/local", see, methods=["PUT"]),
+    ]
+
+
+def _see(sources: LocalSources, accounts: Accounts, resolution_id: str, sdists: list[Sdist]) -> None:
+    for sdist in sdists:
+        sources.require(JobKind.WHEEL, sdist)
+    accounts.see_local(resolution_id, sdists)
+
+
+async def _receive(http: HttpRequest, path: Path, most_bytes: int) -> None:
+    size = 0
+    with path.open("wb") as file:
+        async for chunk in http.stream():
+            size += len(chunk)
+            if size > most_bytes:
+                raise InputError(f"What was sent is larger than {most_bytes >> 20} MiB.")
+            file.write(chunk)
