@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,7 @@ from uv import find_uv_bin
 
 from tests.acceptance.conftest import Home
 from tests.acceptance.test_install import run_python
+from tests.support.kinds import SDISTS
 from tests.support.projects import make_tar_gz, record_hash
 from tests.support.upstream import PassingThrough
 from wheelfarm_services.upstream import default_index_url
@@ -91,6 +93,19 @@ def test_legacy_setup_leaves_no_marker_outside_its_sandbox(home: Home, index: Pa
     assert done.code == 0, done.err + home.farm_log()
     assert run_python(home.root / "env", "import legacy; print(legacy.WORKS)") == "True"
     assert not [place for place in places if Path(place).exists()]
+
+
+def test_tree_has_the_version_of_its_tag(home: Home, index: PassingThrough) -> None:
+    tree = home.root / "tree"
+    shutil.copytree(SDISTS / "scm-bare", tree)
+    git = ["git", "-C", str(tree), "-c", "user.name=tests", "-c", "user.email=tests@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "All"], ["tag", "v2.5"]):
+        subprocess.run([*git, *words], check=True)
+
+    done = home.run("build", "--json", tree, timeout_s=300)
+
+    assert done.code == 0, done.err + home.farm_log()
+    assert [wheel["version"] for wheel in done.json["wheels"]] == ["2.5"]
 
 
 def test_stock_pip_and_uv_install_from_out(home: Home, index: PassingThrough) -> None:

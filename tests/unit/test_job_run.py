@@ -1,3 +1,4 @@
+import errno
 import json
 import threading
 import time
@@ -202,6 +203,13 @@ def test_fault_of_the_farm_is_tried_again_and_never_remembered(worker: Worker, e
     assert failure.failure_class is FailureClass.INFRASTRUCTURE
     assert failure.error == "farm-unavailable"
     assert (retry, remember_s) == (True, 0.0)
+
+
+def test_full_disk_is_a_fault_of_the_farm_that_says_what_to_do(worker: Worker) -> None:
+    failure, retry, _ = worker.fail(OSError(errno.ENOSPC, "No space left on device", "/cache/sdists/x"))
+    assert (failure.failure_class, retry) == (FailureClass.INFRASTRUCTURE, True)
+    assert failure.message == "The disk of the worker is full (/cache/sdists/x)."
+    assert "Free some space" in failure.hint
 
 
 def test_cancelled_job_is_not_remembered_as_failed(worker: Worker) -> None:

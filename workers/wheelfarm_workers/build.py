@@ -81,11 +81,7 @@ class Builder:
             ),
             directories=environment.directories,
             symlinks=environment.symlinks,
-            environment={
-                **BUILD_ENVIRONMENT,
-                **version_environment(staged.job.sdist, staged.head),
-                **staged.recipe.environment,
-            },
+            environment=_environment(staged),
         )
         hold.log(_heading(planned).encode())
         result = self._sandbox.run(run, log=hold.log, cancelled=hold.cancelled)
@@ -173,6 +169,13 @@ def read_answer(result: SandboxResult, what: str, limits: Limits) -> Answer:
         result.result.close()
         raise BuildFailed(f"{what}: the build ended without an answer (exit status {result.returncode}).")
     return Answer(facts=facts, body=result.result, duration_s=result.duration_s)
+
+
+def _environment(staged: StagedSdist) -> dict[str, str]:
+    """The variables of a build. A tree has no version yet that its backend could be told."""
+    is_tree = staged.job.kind is JobKind.SDIST
+    told = {} if is_tree else version_environment(staged.job.sdist, staged.head)
+    return {**BUILD_ENVIRONMENT, **told, **staged.recipe.environment}
 
 
 def _heading(planned: PlannedBuild) -> str:
