@@ -47,14 +47,16 @@ class Board:
     def __init__(self) -> None:
         self.started_at = 0.0
         self.now = 0.0
-        self.phase = ""
+        self.phase = "resolving"
         self._jobs: dict[str, JobStatus] = {}
+        self._names: dict[str, str] = {}
 
     def update(self, status: "RequestStatus") -> None:
         """Take up a state. What an earlier request finished is kept, what it left unfinished is not its any more."""
         self.now = status.now
         self.started_at = self.started_at or status.now
         self.phase = _phase(status)
+        self._names |= {job.id: str(job.sdist) for job in status.jobs.values()}
         kept = {job.id: job for job in self._jobs.values() if job.state.final}
         told = {job.id: job for job in status.jobs.values() if job.kind is JobKind.WHEEL}
         # a wheel that is there is told without its times once the farm need not look at its job any more
@@ -97,11 +99,8 @@ class Board:
 
     def _detail(self, job: JobStatus) -> str:
         if job.state is JobState.WAITING:
-            return f"for {named([self._name(id_) for id_ in job.waits_for])}" if job.waits_for else ""
+            return f"for {named([self._names.get(id_, id_[:12]) for id_ in job.waits_for])}" if job.waits_for else ""
         return f"attempt {job.attempt}" if job.attempt > 1 else ""
-
-    def _name(self, job_id: str) -> str:
-        return str(self._jobs[job_id].sdist) if job_id in self._jobs else job_id[:12]
 
 
 def named(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from wheelfarm.board import Board, Row
 from wheelfarm.job import JobState
 from wheelfarm.progress import Reporter
 
-_REDRAWN_A_SECOND = 8
+_REDRAWN_A_SECOND = 2
 _LABELS = {JobState.RUNNING: "building", JobState.QUEUED: "queued", JobState.WAITING: "waiting"}
 _STYLES = {JobState.RUNNING: "bold green", JobState.QUEUED: "cyan", JobState.WAITING: "dim"}
 

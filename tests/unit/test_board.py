@@ -72,6 +72,12 @@ def test_job_that_waits_for_one_that_is_not_told_names_its_id() -> None:
     assert board.rows()[0].detail == "for 0123456789ab"
 
 
+def test_job_that_waits_for_metadata_names_the_project() -> None:
+    metadata = make_job("tool", JobState.WAITING, kind=JobKind.METADATA)
+    board = make_board(make_status(make_job("app", JobState.WAITING, waits_for=(metadata.id,)), metadata))
+    assert [(row.sdist, row.detail) for row in board.rows()] == [("app==1.0", "for tool==1.0")]
+
+
 def test_many_names_are_cut() -> None:
     assert named(["a", "b", "c"]) == "a, b, c"
     assert named(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
