@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from wheelfarm.errors import WheelfarmError
-from wheelfarm.job import Sdist
+from wheelfarm.job import TREE_VERSION, Sdist
 from wheelfarm.requirements import parse_requirement
 from wheelfarm_services.sdist_head import SdistHead, bad_archive
 
@@ -44,7 +44,8 @@ def read_build_system(sdist: Sdist, head: SdistHead) -> BuildSystem:
 
 def version_environment(sdist: Sdist, head: SdistHead) -> dict[str, str]:
     """What tells backends the version that they would ask git for, where the sdist has no PKG-INFO to read it from."""
-    return {} if head.pkg_info else dict.fromkeys(_VERSION_VARIABLES, sdist.version)
+    unknown = sdist.version == TREE_VERSION
+    return {} if head.pkg_info or unknown else dict.fromkeys(_VERSION_VARIABLES, sdist.version)
 
 
 def checked_requirements(sdist: Sdist, texts: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import pytest
 
 from tests.support.values import make_sdist
 from wheelfarm.errors import BadSdist, DirectReferenceRefused
+from wheelfarm.job import TREE_VERSION
 from wheelfarm_services.build_system import (
     BuildSystem,
     checked_requirements,
@@ -66,6 +67,7 @@ def test_backends_are_told_the_version_where_pkg_info_does_not_say_it() -> None:
     told = version_environment(make_sdist(version="1.5"), head)
     assert told["SETUPTOOLS_SCM_PRETEND_VERSION"] == told["PBR_VERSION"] == "1.5"
     assert version_environment(make_sdist(), replace(head, pkg_info=b"Name: app\n")) == {}
+    assert version_environment(make_sdist(version=TREE_VERSION), head) == {}
 
 
 @pytest.mark.parametrize("path", ["..", "../other", "a/../../b", "/usr/lib", "a/.."])
