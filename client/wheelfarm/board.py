@@ -113,5 +113,7 @@ def _phase(status: "RequestStatus") -> str:
     asked = [status.jobs[job] for job in status.requested]
     if not asked or asked[0].kind is JobKind.WHEEL:
         return "building"
+    if asked[0].kind is JobKind.SDIST:
+        return f"making the sdist of {named([job.sdist.name for job in asked])}"
     pending = [str(job.sdist) for job in asked if not job.state.final]
     return f"computing metadata of {named(pending)}" if pending else "resolving"

@@ -65,7 +65,7 @@ class Progress:
         """Tell what is new."""
         self.board.update(status)
         for job in status.jobs.values():
-            if job.kind is JobKind.WHEEL and self._is_news(job) and (line := self._line(job)):
+            if job.kind is not JobKind.METADATA and self._is_news(job) and (line := self._line(job)):
                 self._reporter.say(line)
 
     def enter(self, phase: str) -> None:

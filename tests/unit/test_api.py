@@ -38,6 +38,8 @@ PATHS = [
     ("GET", SOURCE + "app/"),
     ("GET", VIRTUAL + "app/00/app-1.0-0-py3-none-any.whl.metadata"),
     ("GET", "/resolutions/x"),
+    ("PUT", "/resolutions/x/local"),
+    ("PUT", f"/local/{'0' * 64}"),
     ("POST", "/sdists"),
     ("POST", "/requests"),
     ("GET", "/requests/x"),

@@ -106,3 +106,9 @@ def test_wheel_built_for_its_metadata_stays_built_when_the_next_request_finds_it
 def test_what_an_earlier_request_left_unfinished_is_not_shown_any_more() -> None:
     board = make_board(make_status(make_job("app"), make_job("other", JobState.RUNNING)), make_status(make_job("app")))
     assert [row.sdist for row in board.rows()] == ["app==1.0"]
+
+
+def test_making_of_sdists_is_a_phase_of_its_own() -> None:
+    board = make_board(make_status(make_job("app", kind=JobKind.SDIST)))
+    assert board.phase == "making the sdist of app"
+    assert board.rows() == []

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from tests.support.values import make_sdist
 from wheelfarm.farm import RequestStatus
-from wheelfarm.job import JobKind, JobState, JobStatus
+from wheelfarm.job import TREE_VERSION, JobKind, JobState, JobStatus
 from wheelfarm.progress import Progress, Reporter
 
 JOB = JobStatus(id="0123456789abcdef", kind=JobKind.WHEEL, sdist=make_sdist(), state=JobState.QUEUED)
@@ -68,6 +68,13 @@ def test_failure_is_told_with_the_job_to_ask_for_and_counts_as_nothing_built() -
 def test_metadata_jobs_are_not_told() -> None:
     metadata = replace(RUNNING, kind=JobKind.METADATA)
     assert watch(metadata, metadata, replace(DONE, kind=JobKind.METADATA))[0] == []
+
+
+def test_sdist_of_a_tree_is_told_and_counted_as_no_wheel() -> None:
+    tree = replace(DONE, kind=JobKind.SDIST, sdist=make_sdist(version=TREE_VERSION))
+    lines, progress = watch(tree)
+    assert lines == ["built    app (tree) in 2.2 s"]
+    assert progress.built == 0
 
 
 def test_every_line_says_unsandboxed_when_builds_are() -> None:
