@@ -111,9 +111,11 @@ def named(names: Sequence[str]) -> str:
 
 def _phase(status: "RequestStatus") -> str:
     asked = [status.jobs[job] for job in status.requested]
-    if not asked or asked[0].kind is JobKind.WHEEL:
-        return "building"
-    if asked[0].kind is JobKind.SDIST:
-        return f"making the sdist of {named([job.sdist.name for job in asked])}"
-    pending = [str(job.sdist) for job in asked if not job.state.final]
-    return f"computing metadata of {named(pending)}" if pending else "resolving"
+    pending = [job.sdist for job in asked if not job.state.final]
+    match asked[0].kind if asked else JobKind.WHEEL:
+        case JobKind.WHEEL:
+            return "building"
+        case JobKind.METADATA:
+            return f"computing metadata of {named([str(sdist) for sdist in pending])}" if pending else "resolving"
+        case JobKind.SDIST:
+            return f"making the sdist of {named([sdist.name for sdist in pending])}" if pending else "resolving"

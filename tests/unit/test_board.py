@@ -91,6 +91,8 @@ def test_phase_follows_the_kind_of_request() -> None:
     assert board.phase == "resolving"
     board.update(make_status(make_job("app")))
     assert board.phase == "building"
+    board.update(make_status(make_job("app", kind=JobKind.SDIST)))
+    assert board.phase == "making the sdist of app"
 
 
 def test_wheel_built_for_its_metadata_stays_built_when_the_next_request_finds_it_in_the_store() -> None:

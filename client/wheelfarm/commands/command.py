@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _TAIL_LINES = 25
+_REASON_LENGTH = 160
 
 Verb = Callable[..., None]
 
@@ -115,8 +116,7 @@ class Command:
             self.reporter.insist("\n".join(f"  | {printable(line)}" for line in tail))
             self.reporter.insist(f"the whole log: {_log_command(first)}")
         for job in others:
-            reason = _first_line(job.failure.message if job.failure else "without a reason")
-            self.reporter.insist(f"also failed: {job.sdist}: {reason} ({_log_command(job)})")
+            self.reporter.insist(f"also failed: {job.sdist}: {_reason(job)} ({_log_command(job)})")
         self.tell(failed.error, {"jobs": [job.id for job in failed.jobs], "failed": _failures(failed), **value})
         sys.exit(failed.error.exit_code)
 
@@ -180,8 +180,16 @@ def reporting(*, as_json: bool, quiet: bool, sandbox: str | None) -> Iterator[Co
         command.end_progress()
 
 
-def _first_line(text: str) -> str:
-    return printable(text.partition("\n")[0])
+def _reason(job: "JobStatus") -> str:
+    """A failed job's reason, and the hint that came with it, in a line."""
+    if job.failure is None:
+        return "without a reason"
+    reason, hint = (_shortened(text.partition("\n")[0]) for text in (job.failure.message, job.failure.hint))
+    return printable(f"{reason} {hint}" if hint else reason)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}…"
 
 
 def printable(text: str) -> str:
