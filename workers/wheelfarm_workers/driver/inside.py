@@ -189,11 +189,13 @@ def run_forked(command, cwd=None, extra_environ=None):
 def in_fork(function):
     """Call a function in a fork; its exit status, and its result, or what it died of, as JSON text.
 
-    What it says goes by a file in memory: a pipe would be held open by whatever the fork leaves running.
+    What it says goes by a file without a name: a pipe would be held open by whatever the fork leaves running.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    memory = os.memfd_create("said")
+    scratch = "%s/tmp/.said-%d" % (ROOT, os.getpid())
+    said_fd = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL)  # memfd_create is not in every build of Python
+    os.unlink(scratch)
     child = os.fork()
     if child == 0:
         status, said = 1, ""
@@ -208,17 +210,20 @@ def in_fork(function):
             traceback.print_exc()
             said = json.dumps(("%s: %s" % (type(error).__name__, error))[:2000])
         finally:
-            leave(memory, said, status)
+            leave(said_fd, said, status)
     status = os.waitpid(child, 0)[1]
-    with os.fdopen(memory, "rb") as file:
+    with os.fdopen(said_fd, "rb") as file:
         file.seek(0)
         return status, file.read().decode()
 
 
-def leave(memory, said, status):
+def leave(said_fd, said, status):
     try:
-        with os.fdopen(memory, "wb") as file:
-            file.write(said.encode())
+        try:
+            with os.fdopen(said_fd, "wb") as file:
+                file.write(said.encode())
+        except OSError:  # the disk is full, and an answer that is lost is none
+            status = status or 1
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
