@@ -22,7 +22,15 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from wheelfarm.errors import InputError, NoSdist, NoSolution, ProtocolError, UnknownProject, error_from_json
+from wheelfarm.errors import (
+    FarmUnavailable,
+    InputError,
+    NoSdist,
+    NoSolution,
+    ProtocolError,
+    UnknownProject,
+    error_from_json,
+)
 from wheelfarm.job import Sdist
 from wheelfarm.target import Target
 
@@ -201,7 +209,7 @@ def _run_uv(
         "UV_HTTP_TIMEOUT": "600",
         "UV_PYTHON_DOWNLOADS": "never",
     }
-    return subprocess.run(
+    done = subprocess.run(
         [*command, "-"],
         input="\n".join(requirements) + "\n",
         env=environment,
@@ -210,6 +218,12 @@ def _run_uv(
         text=True,
         check=False,
     )
+    if done.returncode and "(os error 28)" in done.stderr:
+        raise FarmUnavailable(
+            f"The disk of the resolver is full ({cache_dir}).",
+            hint="Free some space there, then run the command again: finished wheels are kept.",
+        )
+    return done
 
 
 def explained(requirements: Sequence[str], account: Account, explanation: str) -> NoSolution:

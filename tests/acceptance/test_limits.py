@@ -94,7 +94,7 @@ def test_full_disk_of_the_store_is_told_and_publishes_nothing(home: Home) -> Non
     home.upstream.add(Project(name="app", modules={"app.py": "#" * (12 << 20)}))
     home.store.mkdir(mode=0o700)
 
-    with small_disk(home.store, mib=8):
+    with small_disk(home.store, kib=8 << 10):
         done = install(home, "app")
         published = [*home.wheel_names(), *home.store.glob("flat/*/index.html")]
 
@@ -104,14 +104,15 @@ def test_full_disk_of_the_store_is_told_and_publishes_nothing(home: Home) -> Non
     assert published == []
 
 
-def test_full_disk_of_the_cache_is_told_and_publishes_nothing(home: Home) -> None:
+@pytest.mark.parametrize("kib", [64, 400, 8 << 10], ids=["resolver", "worker", "job"])
+def test_full_disk_of_the_cache_is_told_and_publishes_nothing(home: Home, kib: int) -> None:
     home.upstream.add(
         Project(name="app", build_requires=["helper"]), Project(name="helper", modules={"h.py": "#" * (12 << 20)})
     )
     cache = home.root / "cache" / "wheelfarm"
     cache.mkdir(mode=0o700)
 
-    with small_disk(cache, mib=8):
+    with small_disk(cache, kib=kib):
         done = install(home, "app")
 
     assert done.code == 30, done.err
@@ -120,12 +121,12 @@ def test_full_disk_of_the_cache_is_told_and_publishes_nothing(home: Home) -> Non
 
 
 @contextmanager
-def small_disk(folder: Path, *, mib: int) -> Iterator[None]:
+def small_disk(folder: Path, *, kib: int) -> Iterator[None]:
     """A disk of that size where the folder is; only root can make one."""
     if os.getuid() != 0:
         pytest.skip("only root can mount a small disk")
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "tmpfs", folder], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={kib}k,mode=700", "tmpfs", folder], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")

@@ -1,6 +1,6 @@
 """Tables of the docs that tests write: a row is what a test found, and the committed row must say the same."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,6 @@ def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
 
 
-def tables(page: str, headings: Mapping[str, object]) -> dict[str, Table]:
+def tables(page: str, headings: Iterable[str]) -> dict[str, Table]:
     """The tables of a page of the docs, by their headings."""
     return {heading: Table(page=DOCS / page, heading=heading) for heading in headings}

@@ -1,11 +1,13 @@
 """The worker: `python -m wheelfarm_workers QUEUE…` takes jobs of these queues until it is told to stop."""
 
+import errno
 import json
 import logging
 import os
 import sys
 import uuid
 from pathlib import Path
+from typing import NoReturn
 
 from celery.apps.worker import Worker
 from celery.signals import setup_logging
@@ -19,6 +21,7 @@ from wheelfarm_services.store import open_store
 from wheelfarm_services.wakeups import TASK, Wakeups, celery_app, celery_queue, farm_queue
 from wheelfarm_services.wheel_index import WheelIndex
 from wheelfarm_workers.driver import lay_out_driver
+from wheelfarm_workers.failure import disk_full
 from wheelfarm_workers.job_run import JobRunner
 from wheelfarm_workers.pipeline import Pipeline
 from wheelfarm_workers.sandbox import Limits, Sandbox
@@ -37,8 +40,16 @@ def main() -> None:
             raise InputError("A worker needs WHEELFARM_URL, WHEELFARM_BROKER and the queues to serve.")
         run_worker(settings, sys.argv[1:])
     except WheelfarmError as error:
-        print(json.dumps(error.to_json()), flush=True)
-        sys.exit(error.exit_code)
+        _refuse(error)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _refuse(disk_full(error))
+
+
+def _refuse(error: WheelfarmError) -> NoReturn:
+    print(json.dumps(error.to_json()), flush=True)
+    sys.exit(error.exit_code)
 
 
 def run_worker(settings: Settings, queues: list[str]) -> None:

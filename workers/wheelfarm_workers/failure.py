@@ -60,7 +60,7 @@ def failure_of(error: Exception, log: bytes, project: str) -> Failure:
     if isinstance(error, CycleClosed):
         return failure_of(error.error, log, project)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return failure_of(_disk_full(error), log, project)
+        return failure_of(disk_full(error), log, project)
     if not isinstance(error, WheelfarmError):
         message = f"The farm failed: {type(error).__name__}: {error}."
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, error=FarmUnavailable.code, message=message[:4000])
@@ -75,7 +75,8 @@ def failure_of(error: Exception, log: bytes, project: str) -> Failure:
     )
 
 
-def _disk_full(error: OSError) -> FarmUnavailable:
+def disk_full(error: OSError) -> FarmUnavailable:
+    """What to tell of an ENOSPC on the worker."""
     return FarmUnavailable(
         f"The disk of the worker is full ({error.filename or 'where its cache is'}).",
         hint="Free some space there, then run the command again: finished wheels are kept.",
