@@ -172,9 +172,7 @@ def read_answer(result: SandboxResult, what: str, limits: Limits) -> Answer:
 
 
 def _environment(staged: StagedSdist) -> dict[str, str]:
-    """The variables of a build. A tree has no version yet that its backend could be told."""
-    is_tree = staged.job.kind is JobKind.SDIST
-    told = {} if is_tree else version_environment(staged.job.sdist, staged.head)
+    told = version_environment(staged.job.sdist, staged.head)
     return {**BUILD_ENVIRONMENT, **told, **staged.recipe.environment}
 
 
