@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import io
 import json
+import marshal
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +305,46 @@ def test_direct_reference_is_always_missing(environment: Path) -> None:
 def test_requirement_that_does_not_apply_here_is_not_required(environment: Path) -> None:
     found = judged(environment, "gone; os_name == 'nt'", "gone; extra == 'x'", "tool; os_name == 'posix'")
     assert found == {"required": ["tool"], "missing": []}
+
+
+def test_sources_are_compiled_as_where_they_will_be_shown_and_what_cannot_be_is_passed_over(tmp_path: Path) -> None:
+    for name, text in (("good", "import sys\n"), ("bad", "def\n"), ("other", "x = 1\n")):
+        (tmp_path / f"{name}.py").write_text(text)
+    inside.compile_sources(inside.python_sources(str(tmp_path), str(tmp_path), "/env/lib"), 2)
+    compiled = {path.name.partition(".")[0]: path.read_bytes() for path in tmp_path.glob("__pycache__/*.pyc")}
+    assert set(compiled) == {"good", "other"}
+    for name, data in compiled.items():
+        assert int.from_bytes(data[4:8], "little") == 1  # by hash, and never checked (PEP 552)
+        code = marshal.loads(data[16:])  # noqa: S302  (compiled here)
+        assert code.co_filename == f"/env/lib/{name}.py"
+
+
+@pytest.fixture
+def imported() -> Iterator[None]:
+    """Whatever is imported meanwhile is forgotten again."""
+    modules, path = set(sys.modules), list(sys.path)
+    yield
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+    sys.path[:] = path
+
+
+@pytest.mark.usefixtures("imported")
+def test_backend_in_the_tree_is_imported_from_there_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("source/tools", "environment"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "environment" / "farm_backend.py").write_text("where = 'environment'\n")
+    monkeypatch.syspath_prepend(tmp_path / "environment")
+    build_system = {"backend": "farm_backend:api", "backend_path": ["tools"]}
+    inside.preload(str(tmp_path / "source"), build_system)
+    assert "farm_backend" not in sys.modules
+
+    text = "import os, sys\nwhere = os.getcwd()\nsys.path.append('/added')\n"
+    (tmp_path / "source" / "tools" / "farm_backend.py").write_text(text)
+    inside.preload(str(tmp_path / "source"), build_system)
+    assert sys.modules["farm_backend"].where == str(tmp_path / "source")
+    assert "/added" in sys.path
+    assert str(tmp_path / "source" / "tools") not in sys.path
 
 
 def test_script_is_understood_by_every_python_from_3_8_on() -> None:

@@ -10,7 +10,7 @@ from wheelfarm.job import Job
 from wheelfarm.target import native_tags
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
-from wheelfarm_workers.build import Answer
+from wheelfarm_workers.answer import Answer
 from wheelfarm_workers.plan import PlannedBuild, StagedSdist
 from wheelfarm_workers.wheel_check import CheckedWheel, check_wheel
 from wheelfarm_workers.wheel_stamp import stamp

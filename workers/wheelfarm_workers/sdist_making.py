@@ -9,7 +9,8 @@ from wheelfarm.errors import BadSdist, BuildFailed
 from wheelfarm.job import Job, Sdist
 from wheelfarm_services.local_sources import LocalSources, sdist_told_by
 from wheelfarm_services.sdist_head import read_head
-from wheelfarm_workers.build import Answer, Builder
+from wheelfarm_workers.answer import Answer
+from wheelfarm_workers.build import Builder
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.plan import Planner, StagedSdist
 

@@ -19,14 +19,11 @@ _LIBRARIES = ("installer", "packaging", "pyproject_hooks")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Driver:
-    """The driver's files in one folder, to be mounted at `MOUNTED_AT`, and the digest of them all."""
+    """The driver's files in one folder, to be mounted at `MOUNTED_AT`, the digest of them all, and what to run."""
 
     folder: Path
     digest: str
-
-    @property
-    def script(self) -> str:
-        return f"{MOUNTED_AT}/inside.py"
+    script: str = f"{MOUNTED_AT}/inside.py"
 
 
 def lay_out_driver(cache: Path) -> Driver:

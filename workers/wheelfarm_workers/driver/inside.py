@@ -1,4 +1,4 @@
-"""Inside the sandbox: build wheels of sdists and sdists of trees (PEP 517), or unpack a wheel into an importable tree.
+"""Inside the sandbox: build wheels of sdists and sdists of trees (PEP 517), or unpack wheels into importable trees.
 
 Run as a script, on Python 3.8 or later. Its task comes as JSON on stdin; its answer, one line of JSON followed by the
 wheel's bytes, goes to the descriptor WHEELFARM_RESULT_FD. What the backend prints is the build log.
@@ -9,6 +9,8 @@ Hooks run through pyproject_hooks, each in a fork of this process, which has imp
 import errno
 import hashlib
 import importlib
+import importlib.machinery
+import importlib.util
 import json
 import os
 import runpy
@@ -39,7 +41,7 @@ def main():
     os.dup2(null, 0)
     os.umask(0o022)
     try:
-        {"build": build, "tree": make_tree}[task["do"]](task)
+        {"build": build, "trees": make_trees, "driver": compile_driver}[task["do"]](task)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -151,19 +153,28 @@ def hook_caller(source, build_system):
     import pyproject_hooks
 
     sys.path.remove(LIBRARIES)
-    if not build_system["backend_path"]:
-        preload(build_system["backend"])
+    preload(source, build_system)
     return pyproject_hooks.BuildBackendHookCaller(
         source, build_system["backend"], backend_path=build_system["backend_path"] or None, runner=run_forked
     )
 
 
-def preload(backend):
+def preload(source, build_system):
     """Import the backend once, for every fork to inherit. What fails here fails again, told properly, in the hook."""
+    name = build_system["backend"].partition(":")[0]
+    places = [os.path.normpath(os.path.join(source, path)) for path in build_system["backend_path"]]
+    if places and importlib.machinery.PathFinder.find_spec(name.partition(".")[0], places) is None:
+        return  # it must not be taken from elsewhere
+    folder = os.getcwd()
+    os.chdir(source)
+    sys.path[:0] = places
     try:
-        importlib.import_module(backend.partition(":")[0])
+        importlib.import_module(name)
     except Exception:
         pass
+    finally:
+        sys.path[:] = [entry for entry in sys.path if entry not in places]
+        os.chdir(folder)
 
 
 def run_forked(command, cwd=None, extra_environ=None):
@@ -177,7 +188,8 @@ def run_forked(command, cwd=None, extra_environ=None):
         # pyproject_hooks finds the backend there by itself; metadata beside it (old setuptools' egg-info) it does not
         sys.path[:0] = json.loads(os.environ.get("_PYPROJECT_HOOKS_BACKEND_PATH_JSON", "[]"))
         sys.argv = list(command[1:])
-        runpy.run_path(command[1], run_name="__main__")
+        compiled = importlib.util.cache_from_source(command[1])
+        runpy.run_path(compiled if os.path.exists(compiled) else command[1], run_name="__main__")
 
     status, said = in_fork(run_script)
     if status != 0:
@@ -399,35 +411,84 @@ def write_member(path, member, executable):
     os.chmod(path, 0o755 if executable else 0o644)
 
 
-def make_tree(task):
-    """Unpack a wheel below /tree, laid out as an environment is, and compile it; no code of the wheel runs."""
-    import compileall
-    import py_compile
+def make_trees(task):
+    """Unpack wheels, the first into /tree/0, laid out as an environment, and compile them; none of their code runs."""
+    sources = {}
+    for number, wheel in enumerate(task["wheels"]):
+        root = "%s/tree/%d" % (ROOT, number)
+        library = unpack_wheel(wheel, root, task["site_packages"])
+        relocate_scripts(root + "/bin")
+        sources.update(python_sources(library, root, "/env"))
+    compile_sources(sources, task["cores"])
+    answer("made")
 
-    sys.path.insert(0, LIBRARIES)
+
+def unpack_wheel(wheel, root, site_packages):
+    """Install a wheel into a folder; the folder of its modules."""
+    if LIBRARIES not in sys.path:
+        sys.path.insert(0, LIBRARIES)
     import installer
     import installer.destinations
     import installer.sources
 
-    root = ROOT + "/tree"
-    library = os.path.join(root, task["site_packages"])
-    python = os.path.basename(os.path.dirname(task["site_packages"]))
+    library = os.path.join(root, site_packages)
+    python = os.path.basename(os.path.dirname(site_packages))
     scheme = {
         "purelib": library,
         "platlib": library,
         "scripts": root + "/bin",
         "data": root,
-        "headers": "%s/include/site/%s/%s" % (root, python, task["name"]),
+        "headers": "%s/include/site/%s/%s" % (root, python, wheel["name"]),
     }
     destination = installer.destinations.SchemeDictionaryDestination(scheme, "/env/bin/python", "posix")
-    with installer.sources.WheelFile.open(ROOT + "/in/" + task["filename"]) as source:
+    with installer.sources.WheelFile.open(ROOT + "/in/" + wheel["filename"]) as source:
         installer.install(source, destination, {"INSTALLER": b"wheelfarm\n"})
-    relocate_scripts(root + "/bin")
-    compileall.compile_dir(
-        library, quiet=2, stripdir=root, prependdir="/env",
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )  # fmt: skip
+    return library
+
+
+def compile_driver(task):
+    """Copy the driver to /tree/0 and compile it: it starts in every sandbox."""
+    import shutil
+
+    root = ROOT + "/tree/0"
+    shutil.copytree(LIBRARIES, root + "/lib")
+    compile_sources(python_sources(root, root, task["shown_at"]), task["cores"])
+    compile_source(os.path.abspath(__file__), task["shown_at"] + "/inside.py", root + "/inside.pyc")
     answer("made")
+
+
+def python_sources(folder, root, shown_at):
+    """The sources in a folder, each with the path that it will be seen at when `root` is shown at another."""
+    found = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return {path: shown_at + path[len(root) :] for path in found if path.endswith(".py")}
+
+
+def compile_sources(sources, cores):
+    """Compile in as many processes, the largest first."""
+    ordered = sorted(sources, key=os.path.getsize, reverse=True)
+    children = []
+    for share in range(cores):
+        child = os.fork()
+        if child == 0:
+            try:
+                for path in ordered[share::cores]:
+                    compile_source(path, sources[path])
+            finally:
+                os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def compile_source(path, shown_as, compiled=None):
+    """Compile a file that will be read-only; one that can't be is told of by whoever imports it."""
+    import py_compile
+
+    try:
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        py_compile.compile(path, cfile=compiled, dfile=shown_as, quiet=2, invalidation_mode=mode)
+    except Exception:
+        pass
 
 
 def relocate_scripts(folder):
