@@ -24,15 +24,15 @@ _ASKS_GIT = re.compile(
 )
 
 
-def files_of_git(root: Path) -> list[str] | None:
-    """The tracked files and the untracked ones that are not ignored, as git orders them; other repositories within as
-    folders. None where `root` is in no work tree of git's, or git can't tell."""
+def files_of_git(root: Path) -> tuple[list[str], list[str]] | None:
+    """The tracked files, and the untracked ones that are not ignored; other repositories within as folders. None where
+    `root` is in no work tree of git's, or git can't tell."""
     try:
-        listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        tracked = _git(root, "ls-files", "-z", "--cached")
+        others = _git(root, "ls-files", "-z", "--others", "--exclude-standard")
     except _GitFailed:
         return None
-    names = (os.fsdecode(name) for name in listed.split(b"\0") if name)
-    return list(dict.fromkeys(name.rstrip("/") for name in names))
+    return _names(tracked), _names(others)
 
 
 def version_may_need_git(root: Path) -> bool:
@@ -65,8 +65,19 @@ def small_repository(root: Path) -> dict[str, bytes]:
         ) from error
 
 
+def committed_at(root: Path) -> int:
+    """When HEAD was committed, in seconds since the epoch."""
+    return int(_git(root, "log", "-1", "--no-show-signature", "--format=%ct", "HEAD"))
+
+
 class _GitFailed(Exception):
     """Git is not there, or ended with an error."""
+
+
+def _names(listed: bytes) -> list[str]:
+    """File names as git lists them, each once: an unmerged one stands there several times."""
+    names = (os.fsdecode(name) for name in listed.split(b"\0") if name)
+    return list(dict.fromkeys(name.rstrip("/") for name in names))
 
 
 def _references(root: Path, head: str) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wheelfarm.local_source import LocalSource
     from wheelfarm.lock_file import LockFile
 
+_FILE_BYTES = 16 << 20
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _LOOKS_DIRECT = re.compile(r"^(\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*://|.*\.(whl|tar\.gz|zip)$)")
 _MAY_BE_LOCAL = re.compile(r"[/]|^\.|\.(tar\.gz|tgz|zip)\b|file:")
@@ -231,7 +232,11 @@ def _split_options(text: str) -> tuple[str, list[str]]:
 def _logical_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines with continuations joined, comments and blank lines dropped."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES + 1)
+        if len(data) > _FILE_BYTES:
+            raise InputError(f"The requirements file {path} is larger than {_FILE_BYTES >> 20} MiB.")
+        text = data.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise InputError(f"The requirements file {path} can't be read: {error}.") from error
     pending, first = "", 0

@@ -1,7 +1,8 @@
 """Packing a local tree for the farm: the same bytes for the same tree, bounded, and without running anything of it.
 
-Of a work tree of git's it holds what git does not ignore; of another everything but version control, virtual
-environments, caches and what earlier builds left. Times and owners are not kept, of modes the executable bit.
+It holds everything but version control, virtual environments, caches and what earlier builds left; of a work tree of
+git's what is tracked, and of the rest what git does not ignore. Owners are not kept, of modes the executable bit; the
+one time is that of the commit where a repository goes along.
 """
 
 import fnmatch
@@ -14,11 +15,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from wheelfarm.errors import BadTree, InputError
-from wheelfarm.git_tree import files_of_git, small_repository, version_may_need_git
+from wheelfarm.git_tree import committed_at, files_of_git, small_repository, version_may_need_git
 from wheelfarm.project_file import read_toml
 
 MOST_BYTES = 1 << 30
@@ -64,6 +66,7 @@ def pack_tree(root: Path, archive: Path, *, most_bytes: int = MOST_BYTES, most_f
     """
     files = sorted(_files(root, root), key=lambda file: file.name)
     repository = small_repository(root) if version_may_need_git(root) else {}
+    time = committed_at(root) if repository else 0
     _require_bounded(root, files, sum(map(len, repository.values())), most_bytes, most_files)
     with (
         archive.open("wb") as raw,
@@ -71,19 +74,16 @@ def pack_tree(root: Path, archive: Path, *, most_bytes: int = MOST_BYTES, most_f
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for file in files:
-            _add(tar, file)
+            _add(tar, file, time)
         for name, data in sorted(repository.items()):
-            tar.addfile(_header(f".git/{name}", size=len(data)), BytesIO(data))
+            tar.addfile(_header(f".git/{name}", time, size=len(data)), BytesIO(data))
     with archive.open("rb") as written:
         return hashlib.file_digest(written, "sha256").hexdigest()
 
 
 def _files(folder: Path, root: Path) -> Iterator[TreeFile]:
     """The files that belong to a tree."""
-    listed = files_of_git(folder)
-    if listed is None or not {"pyproject.toml", "setup.py"}.intersection(listed):
-        listed = list(_walked(folder)) if folder == root else listed or []
-    for name in listed:
+    for name in _listed(folder, root):
         path = folder / name
         try:
             status = path.lstat()
@@ -96,6 +96,16 @@ def _files(folder: Path, root: Path) -> Iterator[TreeFile]:
                 yield from _files(path, root)
         else:
             yield _file(path, status, root)
+
+
+def _listed(folder: Path, root: Path) -> list[str]:
+    """Names of what belongs to a tree, or to another repository within it."""
+    tracked, others = files_of_git(folder) or ([], [])
+    if folder == root and not {"pyproject.toml", "setup.py"}.intersection((*tracked, *others)):
+        return list(_walked(folder))
+    unpacked_sdist = (folder / "PKG-INFO").is_file()
+    left_out = cache(lambda parent: _left_out(folder / parent, folder, unpacked_sdist))
+    return [*tracked, *(name for name in others if not any(map(left_out, PurePosixPath(name).parents[:-1])))]
 
 
 def _file(path: Path, status: os.stat_result, root: Path) -> TreeFile:
@@ -163,9 +173,9 @@ def _require_bounded(root: Path, files: list[TreeFile], more: int, most_bytes: i
     )
 
 
-def _add(tar: tarfile.TarFile, file: TreeFile) -> None:
+def _add(tar: tarfile.TarFile, file: TreeFile, time: int) -> None:
     if file.link is not None:
-        header = _header(file.name)
+        header = _header(file.name, time)
         header.type, header.linkname = tarfile.SYMTYPE, file.link
         tar.addfile(header)
         return
@@ -174,12 +184,12 @@ def _add(tar: tarfile.TarFile, file: TreeFile) -> None:
             size = os.fstat(content.fileno()).st_size
             if size != file.size or not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
                 raise BadTree(f"{file.path} changed while it was packed.", hint="Run the command again.")
-            tar.addfile(_header(file.name, size=size, executable=file.executable), content)
+            tar.addfile(_header(file.name, time, size=size, executable=file.executable), content)
     except OSError as error:
         raise BadTree(f"{file.path} can't be read: {error.strerror or error}.") from error
 
 
-def _header(name: str, *, size: int = 0, executable: bool = False) -> tarfile.TarInfo:
+def _header(name: str, time: int, *, size: int = 0, executable: bool = False) -> tarfile.TarInfo:
     header = tarfile.TarInfo(f"{_TOP}/{name}")
-    header.size, header.mode = size, 0o755 if executable else 0o644
+    header.size, header.mode, header.mtime = size, 0o755 if executable else 0o644, time
     return header

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -263,3 +264,16 @@ def test_requirements_without_a_project_keep_all_else() -> None:
     given = Requirements(lines=("App[x]>=1", "other; python_version > '3'"), constraints=("app<2",))
     assert given.without({"app"}) == Requirements(lines=("other; python_version > '3'",), constraints=("app<2",))
     assert given.without({"something"}) == given
+
+
+def test_requirements_file_without_an_end_is_refused() -> None:
+    with pytest.raises(InputError, match="larger than"):
+        read_requirements([], [Path("/dev/zero")], [])
+
+
+def test_requirements_file_may_be_a_pipe(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"first\n")
+    os.close(writing)
+    assert read_requirements([], [Path(f"/dev/fd/{reading}")], []).lines == ("first",)
+    os.close(reading)

@@ -118,7 +118,7 @@ def test_unpacked_sdist_keeps_what_it_says_of_itself(tree: Path) -> None:
 def test_work_tree_holds_what_git_does_not_ignore(tree: Path) -> None:
     write(tree, {".gitignore": "secret.txt\n/data/\n", "secret.txt": "", "data/x": "", "gone.py": "", "dist/kept": ""})
     committed(tree)
-    write(tree, {"new.py": "", "ä.py": ""})
+    write(tree, {"new.py": "", "ä.py": "", "env/pyvenv.cfg": "", "env/bin/python": "", "dist/mine.whl": ""})
     (tree / "gone.py").unlink()
     found = [".gitignore", "dist/kept", "mine/__init__.py", "new.py", "pyproject.toml", "ä.py"]
     assert names(tree) == found
@@ -191,6 +191,13 @@ def test_repository_is_the_same_for_the_same_state(tree: Path) -> None:
     assert pack(tree) == first
     git(tree, "tag", "v2")
     assert pack(tree) != first
+
+
+def test_time_of_all_is_that_of_the_commit(tree: Path) -> None:
+    write(tree, {"setup.cfg": "# setuptools-scm\n"})
+    committed(tree)
+    times = {member.mtime for member in members(pack(tree)).values()}
+    assert times == {int(git(tree, "log", "-1", "--format=%ct"))}
 
 
 def test_shallow_and_detached_work_trees_tell_what_they_know(tree: Path, tmp_path: Path) -> None:
