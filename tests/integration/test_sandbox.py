@@ -566,6 +566,21 @@ tell(subprocess.run(["/bin/sh", "-c", "echo $((6 * 7))"], capture_output=True, t
 """
         assert execute(bubblewrap, program(source)).told() == "42\n"
 
+    @pytest.mark.skipif(os.getuid() != 0, reason="sandboxes of other users than root run as these")
+    @pytest.mark.parametrize("shut", [".", "bin", "bin/python3", "lib"])
+    def test_interpreter_that_the_sandboxes_users_cannot_read_is_refused_with_the_remedy(
+        self, bubblewrap: Sandbox, tmp_path: Path, shut: str
+    ) -> None:
+        prefix = tmp_path / "python"
+        for folder in ("bin", "lib"):
+            (prefix / folder).mkdir(parents=True)
+        (prefix / "bin" / "python3").symlink_to("python3.11")
+        (prefix / "bin" / "python3.11").touch(mode=0o755)
+        (prefix / shut).chmod(0o700)
+        with pytest.raises(SandboxUnavailable, match="can't be read by the sandboxes' users") as error:
+            execute(bubblewrap, program("tell(None)", interpreter_prefix=prefix))
+        assert error.value.hint == f"chmod -R o+rX {(prefix / shut).resolve()}"
+
     @pytest.mark.parametrize("kind", ["bubblewrap", "bubblewrap-watchdog"])
     def test_fork_bomb_stops_at_the_limit(self, kind: str, tmp_path: Path) -> None:
         source = """

@@ -170,12 +170,14 @@ def _sources(run: SandboxRun, folder: str, uid: int | None) -> tuple[dict[Path, 
     wanted = {mount.source: mount.writable for mount in run.mounts}
     if not _is_in_usr(run.interpreter_prefix):
         wanted[run.interpreter_prefix] = False
+        if uid is not None:
+            _require_readable(*_interpreter_parts(run.interpreter_prefix))
     sources: dict[Path, str] = {}
     binds: list[Bind] = []
     for path, writable in wanted.items():
         real = Path(os.path.realpath(path))
-        if uid is not None and not writable and not is_readable(real):
-            raise SandboxUnavailable(f"{real} can't be read by the sandboxes' users.", hint=f"chmod -R o+rX {real}")
+        if uid is not None and not writable:
+            _require_readable(real)
         if uid is None or is_reachable(real):
             sources[path] = str(real)
         else:
@@ -187,6 +189,18 @@ def _sources(run: SandboxRun, folder: str, uid: int | None) -> tuple[dict[Path, 
             hint="Give the worker CAP_SYS_ADMIN, run it as another user than root, or keep the files elsewhere.",
         )
     return sources, tuple(binds)
+
+
+def _require_readable(*paths: Path) -> None:
+    for path in paths:
+        if not is_readable(path):
+            raise SandboxUnavailable(f"{path} can't be read by the sandboxes' users.", hint=f"chmod -R o+rX {path}")
+
+
+def _interpreter_parts(prefix: Path) -> list[Path]:
+    """What a sandbox needs of an interpreter, as far as it is where interpreters have it."""
+    parts = (prefix, prefix / "bin", prefix / "lib", prefix / "bin" / "python3")
+    return [path.resolve() for path in parts if path.exists()]
 
 
 def _own_returncode(returncode: int) -> int:
