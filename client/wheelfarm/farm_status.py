@@ -23,13 +23,15 @@ class JobUnderWay:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenRequest:
-    """A request that its client has not seen the end of: of which kind are its jobs, for which target, how many."""
+    """A request that its client has not seen the end of: of which kind are its jobs, for which target, how many, and
+    when the farm accepted it, in seconds since the epoch."""
 
     id: str
     kind: str
     target: str
     jobs: int
     cancelled: bool
+    accepted_at: float
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "OpenRequest":
@@ -39,6 +41,7 @@ class OpenRequest:
             target=str(value["target"]),
             jobs=int(value["jobs"]),
             cancelled=bool(value["cancelled"]),
+            accepted_at=float(value["accepted_at"]),
         )
 
 

@@ -14,7 +14,7 @@ def status_lines(status: FarmStatus) -> Iterator[str]:
     for entry in status.jobs:
         yield _job_line(entry, names, status.now)
     for request in status.requests:
-        yield _request_line(request)
+        yield _request_line(request, status.now)
     for failure in status.failures:
         yield _failure_line(failure, status.now)
     states = Counter(entry.job.state for entry in status.jobs)
@@ -39,9 +39,12 @@ def _detail(entry: JobUnderWay, names: dict[str, str], now: float) -> str:
             return f"for {named([names.get(id_, id_[:12]) for id_ in job.waits_for])}"
 
 
-def _request_line(request: OpenRequest) -> str:
+def _request_line(request: OpenRequest, now: float) -> str:
     marked = ", cancelled" if request.cancelled else ""
-    return f"request  {request.id[:12]}: {request.jobs} jobs ({request.kind}) for {request.target}{marked}"
+    what = f"{request.jobs} jobs ({request.kind})"
+    return (
+        f"request  {request.id[:12]:<40} {what} since {duration(now - request.accepted_at)}{marked} ({request.target})"
+    )
 
 
 def _failure_line(job: JobStatus, now: float) -> str:

@@ -113,7 +113,8 @@ class Keeper:
         broker = f"redis+socket://{self.folder.broker_socket}"
         farm = {"WHEELFARM_BROKER": broker, "WHEELFARM_URL": self.url, "WHEELFARM_TOKEN": self.token}
         environment = {**os.environ, **farm, "PYTHONUNBUFFERED": "1"}
-        api = ("-m", "wheelfarm_services", "--fd", str(self.api.fileno()))
+        # an embedded farm has no clients from before its time: theirs ended with the farm that they were attached to
+        api = ("-m", "wheelfarm_services", "--fd", str(self.api.fileno()), "--clients-since", str(time.time()))
         worker = {**environment, "WHEELFARM_WORKER": "embedded"}
         self.parts = [
             Part(name="broker", command=broker_command(self.folder), environment=environment),

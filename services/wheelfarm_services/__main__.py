@@ -30,11 +30,14 @@ _RECONCILED_EVERY_S = 1.0
 @click.option("--fd", type=int, help="A listening socket that was inherited, instead of an address.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="The port to listen on.")
-def main(fd: int | None, host: str, port: int) -> None:
+@click.option(
+    "--clients-since", default=0.0, help="Forget requests from before (seconds since 1970) that are open yet."
+)
+def main(fd: int | None, host: str, port: int, clients_since: float) -> None:
     """Answer the farm's API until told to stop."""
     log_to_stderr()
     try:
-        serve(Settings.from_environment(os.environ), listening(fd, host, port))
+        serve(Settings.from_environment(os.environ), listening(fd, host, port), clients_since=clients_since)
     except WheelfarmError as error:
         print(json.dumps(error.to_json()), flush=True)
         sys.exit(error.exit_code)
@@ -50,7 +53,7 @@ def listening(fd: int | None, host: str, port: int) -> socket.socket:
         raise InputError(f"The API can't listen on {host}:{port}: {error.strerror}.") from error
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
+def serve(settings: Settings, listener: socket.socket, *, clients_since: float) -> None:
     """Run API, source index and reconciler in this process."""
     if not settings.broker:
         raise InputError("The services need WHEELFARM_BROKER.")
@@ -61,7 +64,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     sources = SourceIndex(store, Upstream(settings.index or default_index_url(os.environ)))
     recipes = RecipeBook(store)
     recipes.publish(settings.recipes if settings.recipes.name else None)
-    requests = Requests(store, ledger, sources, WheelIndex(store), recipes)
+    requests = Requests(store, ledger, sources, WheelIndex(store), recipes, clients_since=clients_since)
     services = Services(
         store=store,
         ledger=ledger,

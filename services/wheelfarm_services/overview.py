@@ -54,8 +54,14 @@ def _under_way(records: Iterable[JobRecord], requests: Requests) -> Iterator[Job
 
 def _open_requests(requests: Requests) -> Iterator[OpenRequest]:
     for request in requests.open_requests():
-        facts = {"id": request.id, "kind": request.kind, "target": request.target, "cancelled": request.cancelled}
-        yield OpenRequest.from_json({**facts, "jobs": len(request.sdists)})
+        yield OpenRequest(
+            id=request.id,
+            kind=request.kind,
+            target=request.target,
+            jobs=len(request.sdists),
+            cancelled=request.cancelled,
+            accepted_at=request.accepted_at,
+        )
 
 
 def _readable(records: Iterable[JobRecord], requests: Requests) -> Iterator[tuple[JobRecord, JobStatus]]:

@@ -45,6 +45,7 @@ class Request:
     local: tuple[str, ...] = ()
     recipes: Mapping[str, str] = field(default_factory=dict)
     cancelled: bool = False
+    accepted_at: float = 0.0
 
     @classmethod
     def from_json(cls, value: Any) -> "Request":
@@ -69,8 +70,12 @@ class Request:
     def from_store(cls, data: bytes) -> "Request":
         """Read what was written when the farm accepted the request."""
         value = json.loads(data)
-        request = cls.from_json(value)
-        return replace(request, recipes=dict(value.get("recipes", {})), cancelled=bool(value.get("cancelled", False)))
+        return replace(
+            cls.from_json(value),
+            recipes=dict(value.get("recipes", {})),
+            cancelled=bool(value.get("cancelled", False)),
+            accepted_at=float(value.get("accepted_at", 0.0)),
+        )
 
     def is_local(self, sdist: Sdist) -> bool:
         return self.kind is JobKind.SDIST or sdist.sha256 in self.local
@@ -95,11 +100,20 @@ class Request:
 
 
 class Requests:
-    """Accepts, follows and gives up requests."""
+    """Accepts, follows and gives up requests. The clients of those accepted before `clients_since` are known to be
+    gone."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, sources: SourceIndex, wheels: WheelIndex, recipes: RecipeBook
+        self,
+        store: Store,
+        ledger: Ledger,
+        sources: SourceIndex,
+        wheels: WheelIndex,
+        recipes: RecipeBook,
+        *,
+        clients_since: float = 0.0,
     ) -> None:
+        self._clients_since = clients_since
         self._store = store
         self._recipes = recipes
         self._ledger = ledger
@@ -117,7 +131,8 @@ class Requests:
             job if job.kind is JobKind.SDIST else self._recipes.apply(job, target.python_version)
             for job in request.jobs(target.queue)
         ]
-        request = replace(request, recipes={job.sdist.sha256: job.recipe for job in jobs if job.recipe})
+        found = {job.sdist.sha256: job.recipe for job in jobs if job.recipe}
+        request = replace(request, recipes=found, accepted_at=self._ledger.now())
         with ThreadPoolExecutor(_MIRRORING) as pool:
             list(pool.map(lambda sdist: self._provide(request, sdist), request.sdists))
         missing = [job for job in jobs if not self._finished(job)]
@@ -196,7 +211,7 @@ class Requests:
         return count
 
     def _resubmit(self, request: Request) -> bool:
-        if request.cancelled:  # and its client has had its time to see it
+        if request.cancelled or request.accepted_at < self._clients_since:  # nobody will ask how it ended
             self._store.delete(layout.open_request(request.id))
             return False
         jobs = request.jobs(self.target(request.target, request.target_revision).queue)

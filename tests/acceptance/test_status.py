@@ -101,3 +101,19 @@ def test_cancel_of_what_is_not_there(home: Home) -> None:
 
     process.terminate()
     process.communicate(timeout=30)
+
+
+def test_request_of_a_command_that_was_killed_is_not_taken_up_by_the_next_farm(home: Home) -> None:
+    home.upstream.add(
+        Project(name="app", build_code=HANGS), Project(name="other", build_code="import time; time.sleep(3)")
+    )
+    process = home.start("build", "app")
+    assert wait_until(lambda: "inside.py" in str(home.processes()), 60), home.farm_log()
+    process.kill()
+    process.communicate(timeout=30)
+    assert wait_until(lambda: not home.processes(), 30)
+    assert len(list(home.store.glob("requests/open/*.json"))) == 1
+
+    assert home.run("build", "other").code == 0
+
+    assert not list(home.store.glob("requests/open/*.json"))

@@ -20,14 +20,14 @@ def test_each_thing_is_a_line_and_the_last_tells_totals() -> None:
             under_way(make_job("next", queued_at=995.0)),
             under_way(make_job("app", JobState.WAITING, waits_for=("tool-wheel", "0123456789abcdef"))),
         ),
-        requests=(OpenRequest(id="ab" * 16, kind="wheel", target="host", jobs=3, cancelled=True),),
+        requests=(OpenRequest(id="ab" * 16, kind="wheel", target="host", jobs=3, cancelled=True, accepted_at=940.0),),
         failures=(make_job("bad", JobState.FAILED, finished_at=400.0, failure=FAILURE),),
     )
     assert [" ".join(line.split()) for line in status_lines(status)] == [
         "running tool==1.0 for 1 min 30 s on w1 (tool-wheel, host)",
         "queued next==1.0 for 5 s (next-wheel, host)",
         "waiting app==1.0 for tool==1.0, 0123456789ab (app-wheel, host)",
-        "request abababababab: 3 jobs (wheel) for host, cancelled",
+        "request abababababab 3 jobs (wheel) since 1 min 0 s, cancelled (host)",
         "failed bad==1.0 10 min 0 s ago (bad-wheel): no header",
         "1 running, 1 queued, 1 waiting, 1 requests open, 1 failures of late",
     ]
@@ -37,7 +37,7 @@ def test_status_survives_its_way_over_the_wire() -> None:
     status = FarmStatus(
         now=1.0,
         jobs=(under_way(make_job("app", JobState.WAITING, waits_for=("x",))),),
-        requests=(OpenRequest(id="ab" * 16, kind="wheel", target="host", jobs=3, cancelled=False),),
+        requests=(OpenRequest(id="ab" * 16, kind="wheel", target="host", jobs=3, cancelled=False, accepted_at=0.5),),
         failures=(make_job("bad", JobState.FAILED, failure=FAILURE),),
     )
     assert FarmStatus.from_json(status.to_json()) == status

@@ -46,9 +46,14 @@ class Services:
         self.ledger = FakeLedger()
         self.sources = FakeSources()
         self.wheels = WheelIndex(self.store)
-        sources: SourceIndex = self.sources  # type: ignore[assignment]  # all that requests ask of it is `mirror`
-        self.requests = Requests(self.store, self.ledger.as_ledger, sources, self.wheels, RecipeBook(self.store))
+        self.requests = self.with_clients_since(0.0)
         self.requests.register(make_target())
+
+    def with_clients_since(self, clients_since: float) -> Requests:
+        """Requests over the same store and ledger."""
+        sources: SourceIndex = self.sources  # type: ignore[assignment]  # all that requests ask of it is `mirror`
+        recipes = RecipeBook(self.store)
+        return Requests(self.store, self.ledger.as_ledger, sources, self.wheels, recipes, clients_since=clients_since)
 
     def commit(self, job: Job) -> Manifest:
         """Have the wheel of a job in the store."""
@@ -203,6 +208,16 @@ def test_cancelled_request_that_nobody_closed_is_not_resubmitted_but_forgotten(s
     assert services.requests.resubmit() == 0
     assert services.ledger.submitted == {}
     assert list(services.requests.open_requests()) == []
+
+
+@pytest.mark.parametrize(("clients_since", "resubmitted"), [(999.0, 1), (1001.0, 0)])
+def test_request_whose_client_is_known_to_be_gone_is_forgotten(
+    services: Services, clients_since: float, resubmitted: int
+) -> None:
+    services.requests.accept(Request.from_json(BODY))
+    services.ledger.submitted.clear()
+    assert services.with_clients_since(clients_since).resubmit() == resubmitted
+    assert len(list(services.requests.open_requests())) == resubmitted
 
 
 def test_client_cannot_submit_a_request_as_cancelled(services: Services) -> None:
