@@ -158,17 +158,22 @@ def _left_out(folder: Path, root: Path, unpacked_sdist: bool) -> bool:
 
 
 def _require_bounded(root: Path, files: list[TreeFile], more: int, most_bytes: int, most_files: int) -> None:
-    size = sum(file.size for file in files) + more
-    if size <= most_bytes and len(files) <= most_files:
-        return
-    parts: Counter[str] = Counter({".git": more})
+    """Raise BadTree, naming where most of it lies, when a tree, with `more` bytes of a repository, is too large."""
+    sizes, counts = Counter({".git": more}), Counter[str]()
     for file in files:
-        parts[file.name.partition("/")[0]] += file.size if size > most_bytes else 1
-    unit = 1 << 20 if size > most_bytes else 1
-    largest = ", ".join(f"{name} ({count // unit}{' MiB' if unit > 1 else ''})" for name, count in parts.most_common(3))
-    limit = f"{most_bytes >> 20} MiB" if size > most_bytes else f"{most_files} files"
+        top = file.name.partition("/")[0]
+        sizes[top] += file.size
+        counts[top] += 1
+    if sizes.total() > most_bytes:
+        limit = f"{most_bytes >> 20} MiB"
+        largest = [f"{name} ({size >> 20} MiB)" for name, size in sizes.most_common(3) if size >> 20]
+    elif counts.total() > most_files:
+        limit = f"{most_files} files"
+        largest = [f"{name} ({count})" for name, count in counts.most_common(3)]
+    else:
+        return
     raise BadTree(
-        f"{root} holds more than {limit}, which is as much as a tree may. Most of it: {largest}.",
+        f"{root} holds more than {limit}, which is as much as a tree may. Most of it: {', '.join(largest)}.",
         hint="Have git ignore what is no part of the project.",
     )
 

@@ -56,6 +56,9 @@ class Request:
             raise InputError("request: 'id' must be 32 hex digits and 'kind' a kind of job.")
         if not 0 < len(value["sdists"]) <= _MOST_SDISTS:
             raise InputError(f"request: from 1 to {_MOST_SDISTS} sdists are accepted, not {len(value['sdists'])}.")
+        local = value.get("local", [])
+        if not isinstance(local, list | tuple) or not all(isinstance(sha256, str) for sha256 in local):
+            raise InputError("request: 'local' must be a list of sha256s.")
         return cls(
             id=str(value["id"]),
             kind=JobKind(value["kind"]),
@@ -63,7 +66,7 @@ class Request:
             target_revision=str(value.get("target_revision")),
             sdists=tuple(Sdist.from_json(sdist) for sdist in value["sdists"]),
             force=bool(value.get("force", False)),
-            local=tuple(map(str, value.get("local") or ())),
+            local=tuple(local),
         )
 
     @classmethod

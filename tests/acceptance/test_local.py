@@ -181,6 +181,16 @@ def test_tree_whose_backend_fails_is_told_with_its_log(home: Home) -> None:
     assert "no luck" in done.err
 
 
+def test_name_that_is_also_a_folder_is_the_indexs_and_said_to_be(home: Home) -> None:
+    home.upstream.add(Project(name="mine", version="2.0"))
+    Project(name="mine").tree(home.root / "mine")
+
+    done = install(home, "mine")
+
+    assert done.out.split() == ["mine==2.0"], done.err
+    assert "the folder is asked for as ./mine" in done.err
+
+
 def test_file_url_must_lead_to_the_project_that_it_names(home: Home) -> None:
     tree = Project(name="mine").tree(home.root / "tree")
 

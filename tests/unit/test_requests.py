@@ -107,6 +107,9 @@ def test_request_is_read_off_the_wire() -> None:
         {**BODY, "sdists": [asdict(make_sdist())] * 5001},
         {**BODY, "sdists": ["app"]},
         {**BODY, "sdists": [None]},
+        {**BODY, "local": 3},
+        {**BODY, "local": [None]},
+        {**BODY, "local": None},
         {**BODY, "sdists": [{**asdict(make_sdist()), "name": "../app"}]},
     ],
 )

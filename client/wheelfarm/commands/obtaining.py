@@ -1,5 +1,6 @@
 """What `install` and `build` share: the arguments that say what to build, and obtaining the wheels."""
 
+import re
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ def _build(
     """The sdists of the local sources, and all the wheels."""
     from wheelfarm.chain import build, make_local_sdists
 
+    _note_folders(command, requirements)
     start = time.monotonic()
     progress = command.progress
     progress.enter("resolving")
@@ -141,3 +143,10 @@ def _build(
         )
     command.reporter.say(f"{len(wheels)} wheels for {target.name}, {progress.built} built in {seconds_since(start)}")
     return local, wheels
+
+
+def _note_folders(command: Command, requirements: Requirements) -> None:
+    """Say so where a project of the index is asked for by what is also the name of a tree in the current folder."""
+    for line in requirements.lines:
+        if re.fullmatch(r"[A-Za-z0-9._-]+", line) and (Path(line) / "pyproject.toml").is_file():
+            command.reporter.say(f"note: {line} is a project of the index; the folder is asked for as ./{line}")
