@@ -5,6 +5,7 @@ git's what is tracked, and of the rest what git does not ignore. Owners are not 
 one time is that of the commit where a repository goes along.
 """
 
+import errno
 import fnmatch
 import gzip
 import hashlib
@@ -68,15 +69,21 @@ def pack_tree(root: Path, archive: Path, *, most_bytes: int = MOST_BYTES, most_f
     repository = small_repository(root) if version_may_need_git(root) else {}
     time = committed_at(root) if repository else 0
     _require_bounded(root, files, sum(map(len, repository.values())), most_bytes, most_files)
-    with (
-        archive.open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        for file in files:
-            _add(tar, file, time)
-        for name, data in sorted(repository.items()):
-            tar.addfile(_header(f".git/{name}", time, size=len(data)), BytesIO(data))
+    try:
+        with (
+            archive.open("wb") as raw,
+            gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for file in files:
+                _add(tar, file, time)
+            for name, data in sorted(repository.items()):
+                tar.addfile(_header(f".git/{name}", time, size=len(data)), BytesIO(data))
+    except OSError as error:
+        raise BadTree(
+            f"{root} can't be packed in {archive.parent}: {error.strerror or error}.",
+            hint="Set TMPDIR to another folder.",
+        ) from error
     with archive.open("rb") as written:
         return hashlib.file_digest(written, "sha256").hexdigest()
 
@@ -191,6 +198,8 @@ def _add(tar: tarfile.TarFile, file: TreeFile, time: int) -> None:
                 raise BadTree(f"{file.path} changed while it was packed.", hint="Run the command again.")
             tar.addfile(_header(file.name, time, size=size, executable=file.executable), content)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise BadTree(f"{file.path} can't be read: {error.strerror or error}.") from error
 
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from wheelfarm.digest import SHA256
-from wheelfarm.errors import InputError
+from wheelfarm.errors import FarmUnavailable, InputError
 from wheelfarm.job import JobKind, Sdist
 from wheelfarm.tree import MOST_BYTES
 from wheelfarm_services.accounts import Accounts
@@ -62,4 +62,7 @@ async def _receive(http: HttpRequest, path: Path, most_bytes: int) -> None:
             size += len(chunk)
             if size > most_bytes:
                 raise InputError(f"What was sent is larger than {most_bytes >> 20} MiB.")
-            file.write(chunk)
+            try:
+                file.write(chunk)
+            except OSError as error:
+                raise FarmUnavailable(f"The farm can't keep what was sent: {error.strerror}.") from error

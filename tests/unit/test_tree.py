@@ -296,6 +296,13 @@ def test_too_much_is_refused_with_where_it_lies(tree: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_full_disk_is_told_as_the_disk_of_the_archive(tree: Path) -> None:
+    write(tree, {"data.bin": "x" * (1 << 20)})
+    with pytest.raises(BadTree, match="can't be packed in /dev: No space left on device") as caught:
+        pack_tree(tree, Path("/dev/full"))
+    assert "TMPDIR" in caught.value.hint
+
+
 def test_name_is_the_stated_one_or_the_folders(tree: Path, tmp_path: Path) -> None:
     assert project_name(tree) == "mine"
     assert project_name(write(tmp_path / "legacy", {"setup.py": ""})) == "legacy"
