@@ -181,6 +181,37 @@ def test_tree_whose_backend_fails_is_told_with_its_log(home: Home) -> None:
     assert "no luck" in done.err
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("open(folder + '/x.tar.gz', 'wb').write(b'junk'); return 'x.tar.gz'", "made is no sdist"),
+        ("return 'x.tar.gz'", "what it made is: 'no sdist'"),
+        ("import tarfile; tarfile.open(folder + '/x.tar.gz', 'w:gz').close(); return 'x.tar.gz'", "PKG-INFO"),
+    ],
+)
+def test_backend_that_makes_no_sdist_has_failed(home: Home, body: str, told: str) -> None:
+    tree = Project(name="mine").tree(home.root / "tree")
+    with (tree / "backend.py").open("a") as backend:
+        backend.write(f"\ndef build_sdist(folder, config_settings=None):\n    {body}\n")
+
+    done = install(home, "./tree")
+
+    assert done.code == 20, done.err
+    assert told in done.err
+    assert not list(home.store.glob("local/*/record.json"))
+
+
+def test_trees_of_one_project_are_not_mixed_up_when_two_commands_build_them_at_once(home: Home) -> None:
+    for folder in ("a", "b"):
+        Project(name="mine", modules={"mine.py": f"FROM = {folder!r}\n"}).tree(home.root / folder)
+
+    running = [home.start("install", "--venv", f"env-{folder}", f"./{folder}") for folder in ("a", "b")]
+    ended = [(process.communicate(timeout=120)[1], process.returncode) for process in running]
+
+    assert [code for _, code in ended] == [0, 0], ended
+    assert [run_python(home.root / f"env-{folder}", "import mine; print(mine.FROM)") for folder in "ab"] == ["a", "b"]
+
+
 def test_name_that_is_also_a_folder_is_the_indexs_and_said_to_be(home: Home) -> None:
     home.upstream.add(Project(name="mine", version="2.0"))
     Project(name="mine").tree(home.root / "mine")
