@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from wheelfarm.digest import SHA256
 from wheelfarm.errors import HashMismatch, InputError, NotFound, WheelfarmError
 from wheelfarm.explanation import BuildSystem, Explanation, Origin, Use
 from wheelfarm.job import TARGET_NAME, Job, Sdist
@@ -69,13 +70,18 @@ class Explanations:
         return self._explained(max(suited, key=_newness), entries)
 
     def of_file(self, target: str, filename: str, sha256: str) -> Explanation:
-        """The wheel of that file name, and of that sha256 where it is given, on `target`'s index or else another's.
+        """The wheel of that file name, and of that sha256 where it is given, on `target`'s index or else another's, or
+        the local one of that sha256.
 
         Raises NotFound, HashMismatch where the farm's file of that name has other bytes.
         """
         found = [entry for name in self._targets(target) if (entry := self._entry(name, filename)) is not None]
+        found += self._local(sha256)
         if not found:
-            raise NotFound(f"No index of the farm has a wheel {filename}.")
+            raise NotFound(
+                f"No index of the farm has a wheel {filename}.",
+                hint="A wheel of a local tree stands on none: name the file itself, by its path.",
+            )
         same = [entry for entry in found if sha256 in ("", entry.wheel.sha256)]
         if not same:
             raise HashMismatch(
@@ -91,6 +97,10 @@ class Explanations:
     def _entry(self, target: str, filename: str) -> Manifest | None:
         data = self._store.get(layout.index_entry(target, filename))
         return None if data is None else Manifest.from_json(data)
+
+    def _local(self, sha256: str) -> list[Manifest]:
+        data = self._store.get(layout.local_wheel(sha256)) if SHA256.fullmatch(sha256) else None
+        return [] if data is None else [Manifest.from_json(data)]
 
     def _explained(self, manifest: Manifest, entries: Sequence[Manifest]) -> Explanation:
         index = {entry.wheel.filename: entry for entry in entries}

@@ -28,6 +28,11 @@ def local_sdist(tree_sha256: str, request_key: str) -> str:
     return f"local/{tree_sha256}/{request_key}.json"
 
 
+def local_wheel(sha256: str) -> str:
+    """The manifest of a wheel that was built from a local sdist: it is found by the wheel's digest alone."""
+    return f"local/{sha256}/wheel.json"
+
+
 def stated_build(sha256: str) -> str:
     """What the sdist states of its build."""
     return f"sdists/{sha256}/build.json"

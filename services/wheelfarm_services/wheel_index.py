@@ -140,8 +140,10 @@ class WheelIndex:
         return committed
 
     def enlist(self, manifest: Manifest) -> None:
-        """See to it that a committed wheel stands on its target's index; does nothing when it does, or is local."""
+        """See to it that a committed wheel stands on its target's index; does nothing when it does. A local one
+        is found by its digest instead."""
         if manifest.is_local:
+            self._store.put_new(layout.local_wheel(manifest.wheel.sha256), manifest.to_json())
             return
         filename = manifest.wheel.filename
         self._store.put_new(layout.index_entry(manifest.target, filename), manifest.to_json())

@@ -119,6 +119,21 @@ def test_current_folder_is_built_into_a_wheel_with_its_backends_own_name(home: H
     assert [path.name for path in (home.root / "out").iterdir()] == ["mine-1.0-py3-none-any.whl"]
 
 
+def test_why_tells_of_a_local_wheel_by_its_file_alone(home: Home) -> None:
+    home.upstream.add(Project(name="helper"))
+    Project(name="mine", build_requires=["helper"]).tree(home.root / "tree")
+    built = home.run("build", "--out", "out", "./tree")
+    assert built.code == 0, built.err
+
+    by_file = home.run("why", "out/mine-1.0-py3-none-any.whl")
+    by_name = home.run("why", "mine")
+
+    assert by_file.code == 0, by_file.err
+    assert "helper 1.0" in by_file.out
+    assert "mine==1.0" in by_file.out
+    assert by_name.code == 33
+
+
 def test_sdist_is_taken_as_it_is_and_stays_local_though_the_index_has_it_too(home: Home) -> None:
     mine = Project(name="mine")
     (home.root / mine.filename).write_bytes(mine.sdist())
