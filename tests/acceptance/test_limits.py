@@ -58,7 +58,7 @@ def test_sdist_that_unpacks_to_more_than_a_build_may_have(home: Home) -> None:
 def test_build_that_floods_its_log_is_ended(home: Home) -> None:
     home.upstream.add(Project(name="app", build_code=FLOOD))
 
-    assert_refused(home, install(home, "app"), 22, "app==1.0", "log")
+    assert_refused(home, install(home, "app"), 22, "app==1.0", "64 MiB of log", "hint: ")
 
 
 def test_daemon_that_a_build_leaves_ends_with_it(home: Home) -> None:

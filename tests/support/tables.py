@@ -18,7 +18,7 @@ class Table:
     def rows(self) -> dict[str, str]:
         """The rows by their first cell, as they are committed."""
         _, lines, _ = self._parts()
-        return {_cells(line)[0]: line for line in lines[_HEAD:]}
+        return {cells_of(line)[0]: line for line in lines[_HEAD:]}
 
     def add(self, *cells: str) -> None:
         """Note a row that was found."""
@@ -43,7 +43,8 @@ class Table:
 _HEAD = 2
 
 
-def _cells(line: str) -> list[str]:
+def cells_of(line: str) -> list[str]:
+    """The cells of a row."""
     return [cell.strip() for cell in line.strip().strip("|").split(" | ")]
 
 

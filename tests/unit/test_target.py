@@ -4,10 +4,12 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag
 
 from tests.support.values import make_target
@@ -216,7 +218,12 @@ def commands_with(word: str) -> list[str]:
     return [words for words in found if word in words]
 
 
+@pytest.mark.parametrize("library", ["installer", "packaging", "pyproject-hooks"])
+def test_libraries_of_the_driver_run_on_the_oldest_python_that_is_accepted(library: str) -> None:
+    assert SpecifierSet(metadata(library)["Requires-Python"]).contains("3.10")
+
+
 def test_python_older_than_the_driver_is_refused(tmp_path: Path, interpreter: FakeInterpreter) -> None:
-    interpreter.answer(version="3.7.17")
-    with pytest.raises(BadInterpreter, match=r"3\.8 or later"):
+    interpreter.answer(version="3.9.18")
+    with pytest.raises(BadInterpreter, match=r"3\.10 or later"):
         host_target(interpreter.path, sandbox="none", memory=tmp_path / "memory")

@@ -56,7 +56,12 @@ def _require_exited(ending: Ending, what: str, limits: Limits) -> None:
                 f"{what} needed more than {limits.memory_bytes >> 20} MiB of memory and was ended.",
                 hint="Give it more with WHEELFARM_BUILD_MEMORY_MIB or a recipe.",
             )
-        case Ending.LOG_LIMIT | Ending.RESULT_LIMIT:
-            raise BuildLimitExceeded(f"{what} wrote more than a build may ({ending}) and was ended.")
+        case Ending.LOG_LIMIT:
+            raise BuildLimitExceeded(
+                f"{what} wrote more than {limits.log_bytes >> 20} MiB of log and was ended.",
+                hint="Where compiler warnings fill it, let a recipe turn them off, as in environment.CXXFLAGS = '-w'.",
+            )
+        case Ending.RESULT_LIMIT:
+            raise BuildLimitExceeded(f"{what} made more than {limits.result_bytes >> 20} MiB of wheel and was ended.")
         case Ending.LOST:
             raise FarmUnavailable(f"{what} was lost with the process that ran it.")

@@ -1,6 +1,6 @@
 """What runs inside the sandbox, and how its parts are laid out for it.
 
-`inside.py` is run by the environment's own interpreter, of any Python from 3.8 on; the libraries it needs are shown to
+`inside.py` is run by the environment's own interpreter, of any Python that its libraries run on; these are shown to
 it apart from the environment, so that they neither shadow nor complete what a project asked for. Their digest is part
 of every build key.
 """
