@@ -20,15 +20,13 @@ from wheelfarm.resolution import Account, source_index_path
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
 
-POLL_S = 0.1
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestStatus:
     """A request as the farm reports it: the jobs asked for, everything they wait for, and the wheels that are there.
 
     `requested` are the ids of the jobs that were asked for, in that order; `wheels` maps ids of finished ones; `now` is
-    the farm's clock, by which the times of jobs are told.
+    the farm's clock, by which the times of jobs are told, `event` the last change that it knew of.
     """
 
     id: str
@@ -37,6 +35,7 @@ class RequestStatus:
     wheels: dict[str, BuiltWheel]
     sdists: dict[str, Sdist] = field(default_factory=dict)
     now: float
+    event: str = ""
 
     @property
     def final(self) -> bool:
@@ -60,6 +59,7 @@ class RequestStatus:
             wheels={job: BuiltWheel.from_json(wheel) for job, wheel in value["wheels"].items()},
             sdists={job: Sdist.from_json(sdist) for job, sdist in value["sdists"].items()},
             now=float(value["now"]),
+            event=str(value["event"]),
         )
 
 
@@ -114,8 +114,9 @@ class Farm:
         }
         return RequestStatus.from_json(self._call("POST", "/requests", json=body).json())
 
-    def request(self, request_id: str) -> RequestStatus:
-        return RequestStatus.from_json(self._call("GET", f"/requests/{request_id}").json())
+    def request(self, request_id: str, *, after: str = "") -> RequestStatus:
+        """A request; not before something has happened `after` that event, or some seconds have passed."""
+        return RequestStatus.from_json(self._call("GET", f"/requests/{request_id}", params={"after": after}).json())
 
     def wait(
         self, status: RequestStatus, watch: Callable[[RequestStatus], None], *, keep_going: bool = False
@@ -124,8 +125,7 @@ class Farm:
         `watch` sees each state on the way."""
         watch(status)
         while not status.final and (keep_going or not status.failed):
-            time.sleep(POLL_S)
-            status = self.request(status.id)
+            status = self.request(status.id, after=status.event)
             watch(status)
         return status
 

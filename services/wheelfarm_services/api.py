@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from wheelfarm_services.local_sources import LocalSources, local_page
 from wheelfarm_services.overview import overview_routes
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Request, Requests
-from wheelfarm_services.source_index import SourceIndex, render_project_page
+from wheelfarm_services.source_index import RenderedPages, SourceIndex
 from wheelfarm_services.store import Store
 
 _SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
@@ -88,6 +87,7 @@ class _Endpoints:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._pages = RenderedPages()
         self._locals = LocalSources(services.store)
 
     def health(self, _: HttpRequest) -> Response:
@@ -115,8 +115,8 @@ class _Endpoints:
         if page.without_sdist:
             self._services.accounts.page(resolution, name)
         virtual = http.url.path.removesuffix(f"simple/{name}/") + "virtual/"
-        body = render_project_page(page, virtual)
-        headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
+        body, etag = self._pages.render(page, virtual)
+        headers = {"Cache-Control": "no-cache", "ETag": etag}
         if http.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         return Response(body, media_type=_SIMPLE_JSON, headers=headers)
@@ -164,8 +164,15 @@ class _Endpoints:
     async def submit(self, http: HttpRequest) -> Response:
         return await _threaded(self._submit, await read_json_body(http))
 
-    def request(self, http: HttpRequest) -> Response:
-        return JSONResponse(self._services.requests.status(http.path_params["id"]))
+    async def request(self, http: HttpRequest) -> Response:
+        """A request's status; with `after`, the `event` of an earlier one, not before something has happened since."""
+        request_id, after = http.path_params["id"], http.query_params.get("after", "")
+        if after:
+            if not re.fullmatch(r"\d{1,20}-\d{1,20}", after, re.ASCII):
+                raise InputError(f"after: {after!r} is no event of a status.")
+            awaited = await run_in_threadpool(self._services.requests.awaited, request_id)
+            await self._services.ledger.changed(after, awaited)
+        return JSONResponse(await run_in_threadpool(self._services.requests.status, request_id))
 
     def close(self, http: HttpRequest) -> Response:
         self._services.requests.close(http.path_params["id"])

@@ -150,13 +150,20 @@ class Requests:
         else:
             self._sources.mirror(sdist)
 
+    def awaited(self, request_id: str) -> list[str]:
+        """The ids of the jobs that an open request asked for. Raises NotFound."""
+        return [job.id for job in self._opened(request_id)[1]]
+
     def status(self, request_id: str) -> dict[str, Any]:
         """The request as `wheelfarm.farm.RequestStatus.from_json` reads it. Raises NotFound."""
+        return self._status(*self._opened(request_id))
+
+    def _opened(self, request_id: str) -> tuple[Request, list[Job]]:
         data = self._store.get(layout.open_request(request_id)) if _ID.fullmatch(request_id) else None
         if data is None:
             raise NotFound(f"The farm knows no open request {request_id!r}.")
         request = Request.from_store(data)
-        return self._status(request, request.jobs(self.target(request.target, request.target_revision).queue))
+        return request, request.jobs(self.target(request.target, request.target_revision).queue)
 
     def close(self, request_id: str) -> None:
         """The client has read the end of its request, or gives it up: what nobody else waits for is cancelled."""
@@ -293,6 +300,7 @@ class Requests:
         return any(self._store.size(key) is not None for key in keys)
 
     def _status(self, request: Request, jobs: list[Job]) -> dict[str, Any]:
+        event = self._ledger.last_event()  # before what it led to is read
         records = {record.id: record for record in self._ledger.request(request.id)}
         statuses = {job.id: self._unrecorded(job) for job in jobs if job.id not in records}
         statuses |= {record.id: self.job_status(record) for record in records.values()}
@@ -310,6 +318,7 @@ class Requests:
             "wheels": wheels,
             "sdists": made,
             "now": self._ledger.now(),
+            "event": event,
         }
 
     def _unrecorded(self, job: Job) -> JobStatus:

@@ -24,6 +24,7 @@ from wheelfarm_services.static_metadata import static_metadata
 from wheelfarm_services.store import Store
 from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream
 
+_RENDERED_PAGES = 500
 _PAGE_AGE_S = 600.0
 VIRTUAL_BUILD_TAG = "0"
 """The metadata's revision: raised when a virtual wheel's metadata must be read anew, for uv never asks twice."""
@@ -128,6 +129,25 @@ class SourceIndex:
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(name, threading.Lock())
+
+
+class RenderedPages:
+    """Pages as they were rendered last, and their tags: a resolver asks for one again and again."""
+
+    def __init__(self) -> None:
+        self._rendered: dict[tuple[str, str], tuple[ProjectPage, bytes, str]] = {}
+
+    def render(self, page: ProjectPage, virtual_path: str) -> tuple[bytes, str]:
+        """What `render_project_page` gives, and its entity tag."""
+        key = (page.name, virtual_path)
+        found = self._rendered.get(key)
+        if found is None or found[0] is not page:
+            body = render_project_page(page, virtual_path)
+            found = (page, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+            if len(self._rendered) >= _RENDERED_PAGES:
+                self._rendered.clear()
+            self._rendered[key] = found
+        return found[1], found[2]
 
 
 def render_project_page(page: ProjectPage, virtual_path: str) -> bytes:

@@ -1,6 +1,6 @@
 """A ledger that is told what to answer, for the parts that only talk to one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ class FakeLedger:
     completed: list[tuple[Claim, str]] = field(default_factory=list)
     failed: list[tuple[Claim, str, bool, float]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    waits: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     beats: int = 0
 
     @property
@@ -52,6 +53,12 @@ class FakeLedger:
 
     def request(self, request_id: str) -> list[JobRecord]:
         return [self.records[job.id] for job in self.submitted.get(request_id, ()) if job.id in self.records]
+
+    def last_event(self) -> str:
+        return "1-1"
+
+    async def changed(self, after: str, awaited: Collection[str]) -> None:
+        self.waits.append((after, tuple(awaited)))
 
     def request_exists(self, request_id: str) -> bool:
         return request_id in self.submitted

@@ -351,6 +351,15 @@ def test_request_is_accepted_followed_and_closed(farm: Farm) -> None:
     assert farm.client.get(f"/requests/{RESOLUTION}").status_code == 404
 
 
+def test_request_is_answered_after_something_has_happened_to_its_jobs(farm: Farm) -> None:
+    accepted = submit(farm).json()
+    event, jobs = accepted["event"], tuple(accepted["requested"])
+    assert farm.client.get(f"/requests/{RESOLUTION}", params={"after": event}).json() == accepted
+    assert farm.ledger.waits == [(event, jobs)]
+    assert farm.client.get(f"/requests/{RESOLUTION}", params={"after": "$"}).status_code == 400
+    assert farm.client.get(f"/requests/{'0' * 32}", params={"after": event}).status_code == 404
+
+
 def test_sdist_that_is_not_listed_is_not_accepted(farm: Farm) -> None:
     sdist = {**asdict(farm.sdist(STATIC)), "sha256": "0" * 64}
     assert submit(farm, sdists=[sdist]).status_code == 400

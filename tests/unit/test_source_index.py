@@ -12,7 +12,7 @@ from tests.support.values import make_sdist, make_target
 from wheelfarm.errors import BadSdist, HashMismatch, InputError, NotFound, UpstreamError
 from wheelfarm.job import Sdist
 from wheelfarm_services import layout
-from wheelfarm_services.source_index import SourceIndex, render_project_page
+from wheelfarm_services.source_index import RenderedPages, SourceIndex, render_project_page
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream
 
@@ -180,6 +180,19 @@ def rendered(*sdists: ListedSdist) -> list[dict[str, object]]:
     assert value["versions"] == [entry.sdist.version for entry in sdists]
     files: list[dict[str, object]] = value["files"]
     return files
+
+
+def test_page_is_rendered_once_for_each_target_and_anew_when_it_was_read_anew() -> None:
+    pages = RenderedPages()
+    one = ProjectPage(name="my-app", sdists=(listed("1.0"),), without_sdist=())
+    body, tag = pages.render(one, "/a/virtual/")
+    assert body == render_project_page(one, "/a/virtual/")
+    assert pages.render(one, "/a/virtual/") == (body, tag)
+    assert pages.render(one, "/a/virtual/")[0] is body
+    assert pages.render(one, "/b/virtual/")[0] == render_project_page(one, "/b/virtual/")
+    two = ProjectPage(name="my-app", sdists=(listed("1.0"), listed("2.0")), without_sdist=())
+    assert pages.render(two, "/a/virtual/")[0] == render_project_page(two, "/a/virtual/")
+    assert pages.render(two, "/a/virtual/")[1] != tag
 
 
 def test_each_sdist_has_a_virtual_wheel_with_metadata() -> None:

@@ -30,6 +30,9 @@ from wheelfarm_workers.sandbox.unconfined import UnconfinedSandbox
 
 logger = logging.getLogger(__name__)
 
+_PLANNING = 1
+"""How many jobs are planned or published while every slot builds; more would keep jobs from other workers."""
+
 
 def main() -> None:
     """Run a worker. What keeps it from starting goes, as JSON, to stdout's last line, and its code to the status."""
@@ -86,7 +89,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
         def run(task: object) -> None:
             runner.run_all(farm_queue(task.request.delivery_info["routing_key"]))  # type: ignore[attr-defined]
 
-        serve(app, queues, settings.slots)
+        serve(app, queues, settings.slots + _PLANNING)
     finally:
         sandbox.close()
 
@@ -105,14 +108,14 @@ def open_sandbox(settings: Settings, cache: Path) -> Sandbox:
     return BubblewrapSandbox(slots=settings.slots, work_dir=cache)
 
 
-def serve(app: object, queues: list[str], slots: int) -> None:
-    """Consume tokens in a pool of threads; the remote control that a farm does not use is left out."""
+def serve(app: object, queues: list[str], threads: int) -> None:
+    """Consume tokens in a pool of so many threads; the remote control that a farm does not use is left out."""
     setup_logging.connect(_leave_logging_alone)
     worker = Worker(
         app=app,
         hostname=f"wheelfarm@{uuid.uuid4().hex[:8]}",
         pool_cls="threads",
-        concurrency=slots,
+        concurrency=threads,
         queues=[celery_queue(queue) for queue in queues],
         without_gossip=True,
         without_mingle=True,

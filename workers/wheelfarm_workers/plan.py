@@ -9,7 +9,7 @@ from wheelfarm.errors import FarmUnavailable, NoSolution
 from wheelfarm.farm import Farm
 from wheelfarm.job import DEFAULT_VIEW, Job, JobKind, Sdist
 from wheelfarm.recipe import Recipe
-from wheelfarm.resolution import MetadataPending, resolve
+from wheelfarm.resolution import MetadataPending
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import BuildSystem, checked_requirements, read_build_system
@@ -20,6 +20,7 @@ from wheelfarm_services.wheel_index import Plan, PlannedRequirement, WheelIndex,
 from wheelfarm_workers.fallback import Fallback, FirstTry, era_fallback, newest_until
 from wheelfarm_workers.hold import CycleClosed, Hold
 from wheelfarm_workers.inputs import Inputs
+from wheelfarm_workers.resolutions import Resolutions
 
 _EXCLUSIONS = 10
 """How many versions a plan may leave out because to build them would take the wheel that is being planned."""
@@ -77,7 +78,7 @@ class Planner:
         self._recipes = recipes
         self._farm = farm
         self._inputs = inputs
-        self._cache = cache
+        self._resolutions = Resolutions(farm, cache / "uv")
         self._facts = facts
         self._targets: dict[str, Target] = {}
 
@@ -153,13 +154,7 @@ class Planner:
 
     def _resolve(self, staged: StagedSdist, constraints: Sequence[str], hold: Hold) -> tuple[Sdist, ...]:
         while staged.requirements:
-            found = resolve(
-                staged.requirements,
-                target=staged.target,
-                farm=self._farm,
-                cache_dir=self._cache / "uv",
-                constraints=constraints,
-            )
+            found = self._resolutions.resolve(staged.requirements, constraints, staged.target)
             if not isinstance(found, MetadataPending):
                 return found.sdists
             missing = [self._job(staged, JobKind.METADATA, sdist) for sdist in found.sdists]

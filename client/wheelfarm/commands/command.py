@@ -71,17 +71,18 @@ class Command:
     def farm(self) -> Iterator["Farm"]:
         """The farm to talk to: the one that WHEELFARM_URL names, or this store's own."""
         from wheelfarm.embedded import attached
-        from wheelfarm.farm import Farm
 
         if self.settings.url:
+            from wheelfarm.farm import Farm
+
             with Farm(self.settings.url, self.settings.token) as farm:
                 yield farm
             return
-        with (
-            attached(self.settings) as embedded,
-            Farm(embedded.url, embedded.token, check=embedded.check) as farm,
-        ):
-            yield farm
+        with attached(self.settings) as embedded:
+            from wheelfarm.farm import Farm  # while the farm starts, for it takes its time
+
+            with Farm(embedded.url, embedded.token, check=embedded.check) as farm:
+                yield farm
 
     @contextmanager
     def running_farm(self) -> Iterator["Farm | None"]:

@@ -120,13 +120,13 @@ def _build(
     command: Command, asked: Asked, requirements: Requirements, target: Target, sources: "tuple[PackedSource, ...]"
 ) -> "tuple[tuple[LocalSdist, ...], tuple[BuiltWheel, ...]]":
     """The sdists of the local sources, and all the wheels."""
-    from wheelfarm.chain import build, make_local_sdists
-
     _note_folders(command, requirements)
     start = time.monotonic()
     progress = command.progress
     progress.enter("resolving")
     with command.farm() as farm:
+        from wheelfarm.chain import build, make_local_sdists
+
         local = make_local_sdists(
             sources, target, farm=farm, settings=command.settings, watch=progress.watch, retry=asked.retry
         )

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -26,6 +26,7 @@ from redis.retry import Retry
 
 from wheelfarm.errors import FarmUnavailable, InputError, WorkerLost
 from wheelfarm.job import Failure, FailureClass, JobState
+from wheelfarm_services.ledger.news import news
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,7 @@ class Ledger:
 
     def __init__(self, url: str, *, wake: Wake, patience_s: float = 60.0) -> None:
         self._shown_url = _without_credentials(url)
+        self._url = url
         self._wake = wake
         self._patience_s = patience_s
         self._redis = redis_client(url)
@@ -324,6 +326,16 @@ class Ledger:
         ids = dict.fromkeys(str(event["job"]) for event in events if event["state"] == JobState.FAILED)
         records = self._read(list(ids)[: 2 * limit])
         return [record for record in records if record.state is JobState.FAILED][:limit]
+
+    def last_event(self) -> str:
+        """The id of the last change of any job's state, which `changed` takes; "0-0" where there was none."""
+        read: Callable[[], Any] = partial(self._redis.xrevrange, f"{_PREFIX}ev", count=1)
+        return next((str(event_id) for event_id, _ in self._patiently(read)), "0-0")
+
+    async def changed(self, after: str, awaited: Collection[str]) -> None:
+        """Wait for an event after the one of that id: for the end of an awaited job, or a little longer for others.
+        Returns without one, too, after some seconds."""
+        await news(_redis_py_url(self._url), f"{_PREFIX}ev", after, awaited)
 
     def request_exists(self, request_id: str) -> bool:
         """True until 30 days after its last submission; a cancelled request exists for one hour more."""
