@@ -41,7 +41,7 @@ json.dump({
 """
 _FACTS = {"implementation", "executable", "prefix", "version", "platform", "abi", "sysconfig"}
 _PROBE_BYTES = 1 << 20
-_OLDEST_PYTHON = (3, 10)  # of the driver's libraries: installer's, at present
+OLDEST_PYTHON = (3, 10)  # of the driver's libraries: installer's, at present
 _TOOLCHAIN = ("libc6", "libc6-dev", "gcc*", "g++*", "clang*", "binutils*", "make", "*-dev")
 
 
@@ -127,7 +127,7 @@ def _read_host_target(python: Path, sandbox: str, patience_s: float) -> Target:
     facts = _probe(python, patience_s)
     if facts["implementation"] != "cpython":
         raise _bad_kind(python, f"{facts['implementation']}, and the farm builds for CPython only")
-    if tuple(map(int, re.findall(r"\d+", facts["version"])[:2])) < _OLDEST_PYTHON:
+    if tuple(map(int, re.findall(r"\d+", facts["version"])[:2])) < OLDEST_PYTHON:
         raise _bad_kind(python, f"CPython {facts['version']}, and builds run on 3.10 or later")
     executable = Path(facts["executable"]).resolve()
     identity = [

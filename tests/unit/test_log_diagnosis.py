@@ -122,6 +122,13 @@ FOR_OLDER_PYTHON = [
      "3.12"),
 ]  # fmt: skip
 
+FOR_PYTHON_THAT_THE_FARM_KNOWS_NOT = [
+    ("SyntaxError: Missing parentheses in call to 'print'. Did you mean print(...)?", "2.7"),
+    ("SyntaxError: multiple exception types must be parenthesized (<string>, line 69)", "2.7"),
+    ("ModuleNotFoundError: No module named 'ConfigParser'", "2.7"),
+    ("ImportError: cannot import name 'Mapping' from 'collections' (collections/__init__.py)", "3.9"),
+]
+
 WANTS_NETWORK = [
     "urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>",
     "curl: (6) Could not resolve host: github.com",
@@ -143,6 +150,13 @@ def test_what_the_target_lacks_is_named_with_the_command_that_brings_it(log: str
     assert found is not None
     assert found.kind is FindingKind.MISSING
     assert hint in found.hint
+
+
+@pytest.mark.parametrize(("log", "python"), FOR_PYTHON_THAT_THE_FARM_KNOWS_NOT)
+def test_interpreter_that_the_farm_does_not_build_for_is_not_proposed(log: str, python: str) -> None:
+    found = diagnose_log(log, "app")
+    assert found is not None
+    assert found.hint == f"The sdist knows no Python later than {python}. Ask for a newer version of it"
 
 
 @pytest.mark.parametrize(("log", "hint"), FOR_A_RECIPE)

@@ -82,6 +82,8 @@ _MENDED_BY_RECIPE: Mapping[str, tuple[str, str]] = {
 """By what a line says: what is the matter, and the entry of a recipe that mends it."""
 
 _NEEDS_OLDER_PYTHON: Mapping[str, str] = {
+    r"SyntaxError: (?:Missing parentheses in call to 'print'|multiple exception types must be parenthesized)": "2.7",
+    r"No module named '(?:ConfigParser|StringIO|cStringIO|urllib2|urlparse|Queue|commands|__builtin__)'": "2.7",
     r"cannot import name '(?:Mapping|MutableMapping|Callable|Iterable|Sequence|Sized)' from 'collections'": "3.9",
     r"module 'inspect' has no attribute 'getargspec'": "3.10",
     r"has no member named .(?:use_tracing|recursion_depth|f_code).": "3.10",

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from wheelfarm.target import OLDEST_PYTHON
 from wheelfarm_workers.debian_packages import Sort, debian_package
 
 
@@ -70,5 +71,7 @@ def for_recipe(what: str, entry: str, project: str) -> Finding:
 def for_older_python(python: str) -> Finding:
     """The sdist is older than the interpreter."""
     what = f"The sdist knows no Python later than {python}."
-    remedy = f"Ask for a newer version of it, or build for an older interpreter: --python {python}"
+    remedy = "Ask for a newer version of it"
+    if tuple(map(int, python.split(".")[:2])) >= OLDEST_PYTHON:
+        remedy += f", or build for an older interpreter: --python {python}"
     return Finding(kind=FindingKind.BUILD, what=what, remedy=remedy)
