@@ -1,0 +1,1 @@
+"""The farm beside its peers: the same sets of packages, built from source and installed by each, in one run."""
