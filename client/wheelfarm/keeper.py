@@ -26,7 +26,6 @@ from wheelfarm.errors import FarmUnavailable, WheelfarmError, error_from_json
 from wheelfarm.target import HOST_QUEUE
 
 _PR_SET_PDEATHSIG = 1
-_READY_S = 30.0
 _END_S = 0.5
 _MOST_RESTARTS = 5
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -34,7 +33,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(kw_only=True, slots=True)
 class Part:
-    """One process of the farm, restarted when it dies; `said` is where it tells, as JSON, why it can't start."""
+    """One process of the farm, restarted when it dies. Its last line of stdout says, as JSON, why it can't start."""
 
     name: str
     command: Sequence[str]
@@ -141,6 +140,7 @@ class Keeper:
             stdout=subprocess.PIPE,
             pass_fds=part.inherited,
             preexec_fn=_die_with_parent,
+            process_group=0,
         )
         part.pidfd = os.pidfd_open(part.process.pid)
         self.selector.register(part.pidfd, selectors.EVENT_READ)
@@ -173,17 +173,17 @@ class Keeper:
                 continue
 
     def end_parts(self) -> None:
-        """End every part: worker first, so that it sees to its sandboxes, the broker last."""
+        """End every part with what it started: worker first, so that it sees to its sandboxes, the broker last."""
         running = [part.process for part in reversed(self.parts) if part.process and part.process.poll() is None]
         for process in running:
             process.terminate()
         deadline = time.monotonic() + _END_S
         for process in running:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.01, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):  # a resolver would ask for the API for some time yet
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def broker_command(folder: RuntimeFolder) -> list[str]:
