@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -157,14 +157,11 @@ def _start_keeper(settings: Settings, folder: RuntimeFolder) -> None:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """What the farm's processes get: this process's environment, with the settings as they were read."""
-    given = {
-        "WHEELFARM_STORE": settings.store,
-        "WHEELFARM_CACHE": str(settings.cache),
-        "WHEELFARM_SANDBOX": settings.sandbox,
-        "WHEELFARM_SLOTS": str(settings.slots),
-    }
-    return {**os.environ, **given}
+    """What the farm's processes get: this process's environment, with the settings as they are here."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WHEELFARM_")}
+    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    changed = {name: value for name, value in given.items() if value != getattr(Settings(), name)}
+    return {**others, **{f"WHEELFARM_{name.upper()}": str(value) for name, value in changed.items()}}
 
 
 def _read_line(connection: socket.socket) -> dict[str, Any]:
