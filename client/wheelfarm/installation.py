@@ -95,7 +95,8 @@ def install(
     ]
     command += ["--python", str(environment.python), "--preview-features", "pylock"]
     command += ["--target", str(environment.directory)] if environment.directory else []
-    command += [word for wheel in wanted for word in ("--reinstall-package", wheel.name)]
+    replaced = [wheel.name for wheel in wanted if wheel.name in present]  # uv reads a wheel anew to reinstall it
+    command += [word for name in replaced for word in ("--reinstall-package", name)]
     command += ["--cache-dir", str(cache_dir), "--requirements", str(remembered.lock)]
     done = _run_uv(command)
     if done.returncode != 0:
