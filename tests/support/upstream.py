@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import unquote
@@ -133,10 +134,15 @@ class PassingThrough(Upstream):
             return page.status_code, b""
         content_type = page.headers["content-type"].partition(";")[0]
         details = simple.parse_project_details(page.text, content_type, name)
-        return 200, "\n".join(self._anchors(details["files"], str(page.url))).encode()
+        times = {filename: time for time, filename in _TIMES_OF_HTML.findall(page.text)}
+        return 200, _json_page(name, [self._rewritten(dict(file), str(page.url), times) for file in details["files"]])
 
-    def _anchors(self, files: Iterable[simple.ProjectFileDetails_1_0], base: str) -> Iterable[str]:
-        for file in files:
-            path = f"/files/{file['filename']}"
-            self._files[path] = str(httpx.URL(base).join(file["url"]))
-            yield f'<a href="{path}#sha256={file["hashes"].get("sha256", "")}">{file["filename"]}</a>'
+    def _rewritten(self, file: dict[str, Any], base: str, times: Mapping[str, str]) -> dict[str, Any]:
+        path = f"/files/{file['filename']}"
+        self._files[path] = str(httpx.URL(base).join(file["url"]))
+        kept = {name: file[name] for name in ("filename", "hashes", "requires-python", "yanked") if file.get(name)}
+        uploaded = file.get("upload-time") or times.get(file["filename"])
+        return {**kept, "url": path, **({"upload-time": uploaded} if uploaded else {})}
+
+
+_TIMES_OF_HTML = re.compile(r'data-upload-time="([^"]+)"[^>]*>([^<]+)</a>')

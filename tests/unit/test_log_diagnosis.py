@@ -114,6 +114,7 @@ FOR_A_RECIPE = [
 
 FOR_OLDER_PYTHON = [
     ("src/x.c:22:10: fatal error: longintrepr.h: No such file or directory", "3.10"),
+    ("ast27/Custom/typed_ast.c:2:10: fatal error: code.h: No such file or directory", "3.10"),
     ("AttributeError: module 'inspect' has no attribute 'getargspec'", "3.10"),
     ("ModuleNotFoundError: No module named 'imp'", "3.11"),
     ("AttributeError: module 'configparser' has no attribute 'SafeConfigParser'", "3.11"),

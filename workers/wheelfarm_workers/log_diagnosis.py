@@ -21,6 +21,9 @@ _LINE_LENGTH = 1000
 _NAME = r"[\w.+/-]{1,100}"
 _MESON = r"(?:^|:\d+:\d+: )ERROR: "
 
+_LAST_PYTHON_WITH_HEADER = {"longintrepr.h": "3.10", "code.h": "3.10", "node.h": "3.9", "graminit.h": "3.9"}
+"""Headers of Python that went, or moved to where C code made by an older Cython does not look."""
+
 Read = Callable[["re.Match[str]", str], Finding | None]
 """What a matching line means for a project; None when it means nothing after all."""
 
@@ -56,8 +59,8 @@ def _header(match: re.Match[str], project: str) -> Finding | None:
     requirement = _PROJECTS_OF_HEADERS.get(name.partition("/")[0] + "/")
     if requirement:
         return undeclared(requirement, project)
-    if name == "longintrepr.h":  # its place changed in 3.11, and C code made by an older Cython looks in the old one
-        return for_older_python("3.10")
+    if python := _LAST_PYTHON_WITH_HEADER.get(name):
+        return for_older_python(python)
     return not_here("headers", name)
 
 
