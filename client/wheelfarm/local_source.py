@@ -87,16 +87,16 @@ def _require_source(path: Path, shown: str, hashes: frozenset[str], origin: str)
         is_tree, is_file = path.is_dir(), path.is_file()
     except (OSError, ValueError) as error:
         raise BadTree(f"{origin}: {shown} can't be read: {error}.") from error
+    if not is_tree and path.suffix == ".whl":
+        raise DirectReferenceRefused(
+            f"{origin}: {shown} is a wheel that somebody else built, and the farm installs only what it built.",
+            hint="Name the tree or the sdist that it was built from.",
+        )
     if not is_tree and not is_file:
         what = "is neither a folder nor a file" if path.exists() else "is not there"
         raise BadTree(f"{origin}: {shown} {what}.", hint="Paths are relative to the folder that the command runs in.")
     if is_tree and hashes:
         raise InputError(f"{origin}: {shown} is a folder, which has no hash.", hint="Give hashes to archives only.")
-    if is_file and path.suffix == ".whl":
-        raise DirectReferenceRefused(
-            f"{origin}: {shown} is a wheel that somebody else built, and the farm installs only what it built.",
-            hint="Name the tree or the sdist that it was built from.",
-        )
     if is_file and not path.name.endswith(ARCHIVE_SUFFIXES):
         raise BadTree(
             f"{origin}: {shown} is neither a folder nor an archive that an sdist can be.",
