@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from wheelfarm.errors import InputError, RequestFailed, WheelfarmError
 from wheelfarm.farm import Farm, RequestStatus
 from wheelfarm.job import JobKind, JobStatus, Sdist
 from wheelfarm.requirements import Requirements
-from wheelfarm.resolution import MetadataPending, Resolution, resolve
+from wheelfarm.resolution import MetadataPending, Resolution, estimate, resolve
 from wheelfarm.settings import Settings
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
@@ -36,7 +36,8 @@ class LocalSdist:
 
 
 Watch = Callable[[RequestStatus], None]
-_ROUNDS = 100
+_ROUNDS = 1000
+_GATHERED_S = 0.5
 
 
 def make_local_sdists(
@@ -56,8 +57,17 @@ def make_local_sdists(
     farm.register(target)
     sdists = {source.tree.sha256: _sent(source, farm) for source in sources}
     if trees := list({sha256: source.tree for source in sources if not sdists[sha256 := source.tree.sha256]}.values()):
-        chain = _Chain(farm=farm, target=target, settings=settings, watch=watch, retry=retry, keep_going=False)
-        status = chain.follow(JobKind.SDIST, trees)
+        with ExitStack() as requests:
+            chain = _Chain(
+                farm=farm,
+                target=target,
+                settings=settings,
+                watch=watch,
+                retry=retry,
+                keep_going=False,
+                requests=requests,
+            )
+            status = chain.follow(JobKind.SDIST, trees)
         if status.failed:
             raise RequestFailed(status.failed)
         sdists |= {tree.sha256: status.sdists[job] for tree, job in zip(trees, status.requested, strict=True)}
@@ -87,14 +97,22 @@ def build(
     is not built.
     """
     farm.register(target)
-    chain = _Chain(
-        farm=farm, target=target, settings=settings, watch=watch, retry=retry, keep_going=keep_going, local=local
-    )
-    resolution, failed = chain.resolve(requirements)
-    requirements.check_hashes([sdist for sdist in resolution.sdists if sdist.sha256 not in chain.sent])
-    if not resolution.sdists:
-        return ()
-    status = chain.follow(JobKind.WHEEL, resolution.sdists)
+    with ExitStack() as requests:
+        chain = _Chain(
+            farm=farm,
+            target=target,
+            settings=settings,
+            watch=watch,
+            retry=retry,
+            keep_going=keep_going,
+            requests=requests,
+            local=local,
+        )
+        resolution, failed = chain.resolve(requirements)
+        requirements.check_hashes([sdist for sdist in resolution.sdists if sdist.sha256 not in chain.sent])
+        if not resolution.sdists:
+            return ()
+        status = chain.follow(JobKind.WHEEL, resolution.sdists)
     failed += status.failed
     wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
     if keep_going or not failed:
@@ -107,7 +125,8 @@ def build(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Chain:
-    """What the steps share: whom they ask, for which target, who watches, and what is done about failures."""
+    """What the steps share: whom they ask, for which target, who watches, what is done about failures, and the requests
+    that are open: what none of them wants any more when they are closed is not built."""
 
     farm: Farm
     target: Target
@@ -115,6 +134,7 @@ class _Chain:
     watch: Watch
     retry: bool
     keep_going: bool
+    requests: ExitStack
     local: Sequence[LocalSdist] = ()
 
     @property
@@ -144,7 +164,9 @@ class _Chain:
             )
             if not isinstance(found, MetadataPending):
                 return found, list(failed.values())
-            status = self.follow(JobKind.METADATA, found.sdists)
+            submitted = self.submit(JobKind.METADATA, found.sdists)
+            self.look_ahead(requirements, found.sdists)
+            status = self.farm.wait(submitted, self.watch, keep_going=self.keep_going, until=_some_ended)
             failed |= {job.id: job for job in status.failed}
             rest = requirements.without({job.sdist.name for job in status.failed})
             if status.failed and not (self.keep_going and rest.lines and rest != requirements):
@@ -152,18 +174,49 @@ class _Chain:
             requirements = rest
         raise WheelfarmError(f"The resolution still asked for metadata after {_ROUNDS} rounds.")
 
-    def follow(self, kind: JobKind, sdists: Sequence[Sdist]) -> RequestStatus:
-        """Submit, and wait for the end or for the first failure; what then nobody else wants is not built."""
-        request_id = uuid.uuid4().hex
-        try:
-            local = [sdist.sha256 for sdist in sdists if sdist.sha256 in self.sent]
-            submitted = self.farm.submit(
-                kind, sdists, self.target, request_id=request_id, local=local, force=self.retry
+    def look_ahead(self, requirements: Requirements, pending: Sequence[Sdist]) -> None:
+        """Have built what will probably be wanted once the metadata of `pending` is known: much can be told without.
+
+        What turns out not to be wanted is given up with its request; nothing that is installed depends on it.
+        """
+        if self.local or self.retry:
+            return
+        with suppress(WheelfarmError):
+            guess = estimate(
+                requirements.lines,
+                target=self.target,
+                farm=self.farm,
+                cache_dir=self.settings.cache / "uv",
+                constraints=requirements.constraints,
+                prerelease=requirements.prerelease,
             )
-            return self.farm.wait(submitted, self.watch, keep_going=self.keep_going)
-        finally:
-            with suppress(WheelfarmError):
-                self.farm.close_request(request_id)
+            known = [sdist for sdist in guess.sdists if sdist not in guess.unknown]
+            deeper = [sdist for sdist in guess.unknown if sdist not in pending]
+            for kind, sdists in ((JobKind.METADATA, deeper), (JobKind.WHEEL, known)):
+                if sdists:
+                    self.submit(kind, sdists)
+
+    def follow(self, kind: JobKind, sdists: Sequence[Sdist]) -> RequestStatus:
+        """Submit, and wait for the end or for the first failure."""
+        return self.farm.wait(self.submit(kind, sdists), self.watch, keep_going=self.keep_going)
+
+    def submit(self, kind: JobKind, sdists: Sequence[Sdist]) -> RequestStatus:
+        """Open a request."""
+        request_id = uuid.uuid4().hex
+        self.requests.callback(self._close, request_id)
+        local = [sdist.sha256 for sdist in sdists if sdist.sha256 in self.sent]
+        return self.farm.submit(kind, sdists, self.target, request_id=request_id, local=local, force=self.retry)
+
+    def _close(self, request_id: str) -> None:
+        with suppress(WheelfarmError):
+            self.farm.close_request(request_id)
+
+
+def _some_ended(status: RequestStatus) -> bool:
+    """Whether some of the jobs asked for have ended, and no other one for a while: a resolution need not wait for the
+    longest build to find out what else is missing."""
+    ended = [job.finished_at for job in map(status.jobs.__getitem__, status.requested) if job.state.final]
+    return bool(ended) and status.now - max(ended) > _GATHERED_S
 
 
 def _sent(source: "PackedSource", farm: Farm) -> Sdist | None:

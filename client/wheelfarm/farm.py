@@ -119,12 +119,17 @@ class Farm:
         return RequestStatus.from_json(self._call("GET", f"/requests/{request_id}", params={"after": after}).json())
 
     def wait(
-        self, status: RequestStatus, watch: Callable[[RequestStatus], None], *, keep_going: bool = False
+        self,
+        status: RequestStatus,
+        watch: Callable[[RequestStatus], None],
+        *,
+        keep_going: bool = False,
+        until: Callable[[RequestStatus], bool] = lambda _: False,
     ) -> RequestStatus:
-        """Follow a request until every job it asked for has ended or, unless it shall `keep_going`, one has failed;
-        `watch` sees each state on the way."""
+        """Follow a request until every job it asked for has ended, or `until` tells to stop, or, unless it shall
+        `keep_going`, one has failed; `watch` sees each state on the way."""
         watch(status)
-        while not status.final and (keep_going or not status.failed):
+        while not status.final and not until(status) and (keep_going or not status.failed):
             status = self.request(status.id, after=status.event)
             watch(status)
         return status
