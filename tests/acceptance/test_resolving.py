@@ -20,4 +20,4 @@ def test_resolution_goes_on_while_the_longest_build_tells_its_metadata(home: Hom
     assert sorted(done.out.split()) == ["app==1.0", "deep==1.0", "quick==1.0", "slow==1.0"]
     manifests = [json.loads(path.read_bytes()) for path in home.store.glob("manifests/*.json")]
     built_at = {manifest["wheel"]["name"]: manifest["provenance"]["built_at"] for manifest in manifests}
-    assert max(built_at["app"], built_at["quick"], built_at["deep"]) < built_at["slow"]
+    assert built_at["deep"] < built_at["slow"]  # what only quick's metadata names did not wait for the longest build
