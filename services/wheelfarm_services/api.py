@@ -1,11 +1,9 @@
 """The farm's HTTP face: requests, jobs, logs, wheels and flat pages for clients, the source index for resolvers."""
 
-import base64
-import binascii
 import hmac
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from starlette.applications import Starlette
@@ -15,24 +13,23 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
-from wheelfarm.job import LOCAL_VIEW, JobKind, JobState, Sdist
+from wheelfarm.errors import InputError, NotFound, WheelfarmError
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.basic_auth import basic_credentials
 from wheelfarm_services.explanations import explanation_routes
 from wheelfarm_services.forecasts import forecast_routes
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_routes import local_routes
-from wheelfarm_services.local_sources import LocalSources, local_page
 from wheelfarm_services.overview import overview_routes
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Request, Requests
-from wheelfarm_services.source_index import RenderedPages, SourceIndex
+from wheelfarm_services.source_index import SourceIndex
+from wheelfarm_services.source_routes import source_routes
 from wheelfarm_services.store import Store
 
-_SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 _IMMUTABLE = "max-age=365000000, immutable"
 _CHUNK = 1 << 20
 _CONTROL = re.compile(r"[^\t\n -~\u00a0-\u200d\u2010-\u2027\u2030-\u2065\u206a-\ud7ff\uf900-\ufffd]")
@@ -54,16 +51,9 @@ class Services:
 def create_app(services: Services) -> ASGIApp:
     """The ASGI application. Every path but /healthz asks for the farm's token, as Bearer or as Basic password."""
     endpoints = _Endpoints(services)
-    source, estimate = (f"/source/{view}/{{target}}/{{revision}}" for view in ("default", "estimate"))
     routes = [
         Route("/healthz", endpoints.health),
         Route("/targets/{name}/{revision}", endpoints.register, methods=["PUT"]),
-        Route(source + "/simple/{project}/", endpoints.project_page),
-        Route(source + "/virtual/{project}/{sha256}/{filename}", endpoints.virtual_metadata),
-        Route(estimate + "/simple/{project}/", endpoints.project_page),
-        Route(estimate + "/virtual/{project}/{sha256}/{filename}", endpoints.estimated_metadata),
-        Route("/resolutions/{id}", endpoints.account),
-        Route("/sdists", endpoints.mirror, methods=["POST"]),
         Route("/requests", endpoints.submit, methods=["POST"]),
         Route("/requests/{id}", endpoints.request, methods=["GET"]),
         Route("/requests/{id}", endpoints.close, methods=["DELETE"]),
@@ -71,6 +61,7 @@ def create_app(services: Services) -> ASGIApp:
         Route("/jobs/{prefix}/log", endpoints.log),
         Route("/wheels/{sha256}/{filename}", endpoints.wheel),
         Route("/flat/{target}/", endpoints.flat_page),
+        *source_routes(services.store, services.ledger, services.sources, services.requests, services.accounts),
         *overview_routes(services.ledger, services.requests),
         *explanation_routes(services.store),
         Route("/recipes", endpoints.recipes),
@@ -87,8 +78,6 @@ class _Endpoints:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._pages = RenderedPages()
-        self._locals = LocalSources(services.store)
 
     def health(self, _: HttpRequest) -> Response:
         self._services.ledger.ping()
@@ -100,66 +89,6 @@ class _Endpoints:
             raise InputError("target: the path and the body name different targets.")
         self._services.requests.register(target)
         return Response(status_code=204)
-
-    def project_page(self, http: HttpRequest) -> Response:
-        resolution, name = _resolution(http), http.path_params["project"]
-        local = self._services.accounts.local(resolution, name)
-        try:
-            page = local_page(local) if local else self._services.sources.page(name)
-        except WheelfarmError as error:
-            self._services.accounts.error(resolution, error)
-            raise
-        if page is None:
-            self._services.accounts.unknown(resolution, name)
-            raise NotFound(f"The upstream index has no project {name}.")
-        if page.without_sdist:
-            self._services.accounts.page(resolution, name)
-        virtual = http.url.path.removesuffix(f"simple/{name}/") + "virtual/"
-        body, etag = self._pages.render(page, virtual)
-        headers = {"Cache-Control": "no-cache", "ETag": etag}
-        if http.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(body, media_type=_SIMPLE_JSON, headers=headers)
-
-    def virtual_metadata(self, http: HttpRequest) -> Response:
-        """Metadata of a virtual wheel; 425 while a job has to compute it, 404 for the wheel, which does not exist."""
-        path, resolution = http.path_params, _resolution(http)
-        sdist, local = self._virtual(http)
-        revision = self._full_revision(path["target"], path["revision"])
-        try:
-            metadata = (self._locals if local else self._services.sources).metadata(sdist, revision)
-            if metadata is None:
-                self._services.accounts.pending(resolution, sdist)
-                self._require_not_failed(sdist, path["target"], revision, local)
-        except WheelfarmError as error:
-            self._services.accounts.error(resolution, error)
-            raise
-        if metadata is None:
-            return PlainTextResponse("its metadata is not computed yet\n", 425)
-        return Response(metadata, media_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE})
-
-    def estimated_metadata(self, http: HttpRequest) -> Response:
-        """The same for an estimate: what a job has yet to compute is noted as pending, and stands for no requirements.
-
-        That answer is for this resolution alone, so resolvers must not keep it.
-        """
-        path, resolution, (sdist, _) = http.path_params, _resolution(http), self._virtual(http)
-        try:
-            metadata = self._services.sources.metadata(sdist, self._full_revision(path["target"], path["revision"]))
-        except WheelfarmError as error:
-            self._services.accounts.error(resolution, error)
-            raise
-        if metadata is None:
-            self._services.accounts.pending(resolution, sdist)
-            unknown = f"Metadata-Version: 2.1\nName: {sdist.name}\nVersion: {sdist.version}\n"
-            return PlainTextResponse(unknown, headers={"Cache-Control": "no-store"})
-        return Response(metadata, media_type="application/octet-stream", headers={"Cache-Control": _IMMUTABLE})
-
-    def account(self, http: HttpRequest) -> Response:
-        return JSONResponse(self._services.accounts.read(http.path_params["id"], self._services.sources))
-
-    async def mirror(self, http: HttpRequest) -> Response:
-        return await _threaded(self._mirror, await read_json_body(http))
 
     async def submit(self, http: HttpRequest) -> Response:
         return await _threaded(self._submit, await read_json_body(http))
@@ -218,45 +147,8 @@ class _Endpoints:
             raise NotFound(f"The farm has no recipe for {http.path_params['project']!r}.")
         return JSONResponse(found)
 
-    def _mirror(self, value: object) -> Response:
-        if not isinstance(value, list):
-            raise InputError("A list of sdists is expected.")
-        for sdist in value:
-            self._services.sources.mirror(Sdist.from_json(json_object(sdist)))
-        return Response(status_code=204)
-
     def _submit(self, value: object) -> Response:
         return JSONResponse(self._services.requests.accept(Request.from_json(value)), status_code=202)
-
-    def _virtual(self, http: HttpRequest) -> tuple[Sdist, bool]:
-        """The sdist that a virtual wheel's metadata is asked for of, and whether it is a local one that this resolution
-        sees; NotFound for the wheel itself."""
-        name, sha256, filename = (http.path_params[part] for part in ("project", "sha256", "filename"))
-        if not filename.endswith(".whl.metadata"):
-            raise NotFound("A virtual wheel has metadata only.")
-        local = self._services.accounts.local(_resolution(http), name)
-        if local is not None and local.sha256 == sha256:
-            return local, True
-        return self._services.sources.find(name, sha256), False
-
-    def _full_revision(self, target: str, prefix: str) -> str:
-        keys = list(self._services.store.list(layout.target(target, "x").rpartition("/")[0] + "/"))
-        for key in keys:
-            revision = key.rpartition("/")[2].removesuffix(".json")
-            if revision.startswith(prefix):
-                return revision
-        raise NotFound(f"The farm knows no target {target!r} in revision {prefix!r}.")
-
-    def _require_not_failed(self, sdist: Sdist, target: str, revision: str, local: bool) -> None:
-        """Raise the reason where the metadata job of an sdist has failed and is remembered."""
-        job = self._services.requests.job_for(JobKind.METADATA, sdist, self._services.requests.target(target, revision))
-        job = replace(job, source_view=LOCAL_VIEW) if local else job
-        record = self._services.ledger.job(job.id)
-        if record is not None and record.state is JobState.FAILED:
-            failure = self._services.requests.failure(record)
-            error = error_from_json(failure.to_json() if failure else {})
-            if not isinstance(error, FarmUnavailable | UpstreamError):  # what may pass is never remembered: try again
-                raise error
 
 
 _UNTRUSTED_TEXT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
@@ -282,23 +174,10 @@ class _Authenticated:
         await refusal(scope, receive, send)
 
     def _allowed(self, http: HttpRequest) -> bool:
-        scheme, _, given = http.headers.get("authorization", "").partition(" ")
-        secret = _basic(given)[1] if scheme.lower() == "basic" else given
+        header = http.headers.get("authorization", "")
+        scheme, _, given = header.partition(" ")
+        secret = basic_credentials(header)[1] if scheme.lower() == "basic" else given
         return not self._token or hmac.compare_digest(secret.encode(), self._token.encode())
-
-
-def _resolution(http: HttpRequest) -> str:
-    """The id of the resolution that asks: the user name of its credentials."""
-    name = _basic(http.headers.get("authorization", "").partition(" ")[2])[0]
-    return name if re.fullmatch(r"[0-9a-f]{32}", name) else "none"
-
-
-def _basic(given: str) -> tuple[str, str]:
-    try:
-        user, _, password = base64.b64decode(given, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "", ""
-    return user, password
 
 
 async def _threaded(function: Callable[[object], Response], value: object) -> Response:
