@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -44,20 +44,45 @@ class Settings:
     """The worker's name. One that is given again says that its former bearer is dead: its jobs are taken back."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Raises InputError naming the variable, its value and what is accepted."""
+    def from_environment(cls, environment: Mapping[str, str], *, required: Collection[str] = ()) -> "Settings":
+        """Raises InputError naming every variable that is unknown, malformed or, of those `required`, not given, with
+        its value and what is accepted."""
         given = {name.removeprefix(_PREFIX): value for name, value in environment.items() if name.startswith(_PREFIX)}
         known = {field.name.upper(): field.name for field in fields(cls)}
-        if unknown := sorted(set(given) - set(known)):
-            accepted = ", ".join(_PREFIX + name for name in sorted(known))
-            raise InputError(f"{_PREFIX}{unknown[0]} is not a setting.", hint=f"Settings: {accepted}")
         values = {
             "store": _default_store(environment),
             "cache": str(_default_cache(environment)),
             "slots": _cores(),
         }
-        values |= {known[name]: value for name, value in given.items() if value}
-        return cls(**{name: _ACCEPT.get(name, _text)(name, value) for name, value in values.items()})  # type: ignore[arg-type]
+        values |= {known[name]: value for name, value in given.items() if value and name in known}
+        errors = [_unknown(name, known) for name in sorted(set(given) - set(known))]
+        errors += [_missing(name) for name in required if not values.get(name)]
+        read: dict[str, object] = {}
+        for name, value in values.items():
+            try:
+                read[name] = _ACCEPT.get(name, _text)(name, value)
+            except InputError as error:
+                errors.append(error)
+        if errors:
+            raise all_in_one(errors)
+        return cls(**read)  # type: ignore[arg-type]
+
+
+def all_in_one(errors: Sequence[InputError]) -> InputError:
+    """One error that tells all of them, each with its hint."""
+    if len(errors) == 1:
+        return errors[0]
+    told = "\n".join(f"  {error.message}" + (f" {error.hint}" if error.hint else "") for error in errors)
+    return InputError(f"{len(errors)} settings are not accepted:\n{told}")
+
+
+def _unknown(name: str, known: Mapping[str, str]) -> InputError:
+    accepted = ", ".join(_PREFIX + name for name in sorted(known))
+    return InputError(f"{_PREFIX}{name} is not a setting.", hint=f"Settings: {accepted}")
+
+
+def _missing(name: str) -> InputError:
+    return InputError(f"{_PREFIX}{name.upper()} is not given, and nothing can be done without it here.")
 
 
 def _default_store(environment: Mapping[str, str]) -> str:

@@ -37,7 +37,8 @@ def main(fd: int | None, host: str, port: int, clients_since: float) -> None:
     """Answer the farm's API until told to stop."""
     log_to_stderr()
     try:
-        serve(Settings.from_environment(os.environ), listening(fd, host, port), clients_since=clients_since)
+        settings = Settings.from_environment(os.environ, required=["broker"])
+        serve(settings, listening(fd, host, port), clients_since=clients_since)
     except WheelfarmError as error:
         print(json.dumps(error.to_json()), flush=True)
         sys.exit(error.exit_code)
@@ -55,8 +56,6 @@ def listening(fd: int | None, host: str, port: int) -> socket.socket:
 
 def serve(settings: Settings, listener: socket.socket, *, clients_since: float) -> None:
     """Run API, source index and reconciler in this process."""
-    if not settings.broker:
-        raise InputError("The services need WHEELFARM_BROKER.")
     store = open_store(settings.store)
     redis = redis_client(settings.broker)
     wake = Wakeups(celery_app(settings.broker))

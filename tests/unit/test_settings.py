@@ -125,3 +125,19 @@ def test_password_of_a_refused_url_is_not_shown(url: str) -> None:
     assert "broker" in caught.value.message.lower()
     for part in ("sec", "ret", "user"):
         assert part not in caught.value.message
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        given = {**HOME, "WHEELFARM_SLOTS": "many", "WHEELFARM_SHOP": "1"}
+        Settings.from_environment(given, required=["broker", "url"])
+    told = caught.value.message
+    assert told.startswith("4 settings are not accepted")
+    assert all(f"WHEELFARM_{name}" in told for name in ("SLOTS='many'", "SHOP", "BROKER", "URL"))
+    assert "a whole number from 1 to 64" in told
+
+
+def test_password_of_a_malformed_url_is_not_told_among_others() -> None:
+    with pytest.raises(InputError) as caught:
+        Settings.from_environment({**HOME, "WHEELFARM_SLOTS": "many", "WHEELFARM_BROKER": "http://user:pw@host"})
+    assert "pw" not in caught.value.message

@@ -38,9 +38,9 @@ def main() -> None:
     """Run a worker. What keeps it from starting goes, as JSON, to stdout's last line, and its code to the status."""
     log_to_stderr()
     try:
-        settings = Settings.from_environment(os.environ)
-        if not (settings.url and settings.broker and sys.argv[1:]):
-            raise InputError("A worker needs WHEELFARM_URL, WHEELFARM_BROKER and the queues to serve.")
+        settings = Settings.from_environment(os.environ, required=["url", "broker"])
+        if not sys.argv[1:]:
+            raise InputError("A worker needs the queues to serve.")
         run_worker(settings, sys.argv[1:])
     except WheelfarmError as error:
         _refuse(error)
