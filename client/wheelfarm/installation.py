@@ -11,14 +11,14 @@ import shutil
 import stat
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from wheelfarm.errors import BadInterpreter, InstallFailed, NoEnvironment
+from wheelfarm.names import normalized
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Remembered, Wheelhouse
 
@@ -77,33 +77,40 @@ def install(
     """Install a remembered set, and nothing else, from the wheelhouse by hash; the wheels that were not there before.
 
     What stands there with other contents than the farm's wheel, whoever installed it, is replaced. `cache_dir` is the
-    installer's, never the user's. Raises InstallFailed with the installer's explanation.
+    installer's, never the user's. It links files out of there, so that one which was edited in place in some
+    environment would come along: what it installed is compared with the wheels, and fetched anew where it differs.
+    Raises InstallFailed with the installer's explanation, or naming what is still not as the farm built it.
     """
+    wanted = _absent(remembered.wheels, wheelhouse, environment)
+    missing = wanted
+    for afresh in (False, True):
+        if not missing:
+            return tuple(wanted)
+        if afresh:  # uv trusts what it has unpacked, whatever became of it since
+            clean = [find_uv_bin(), "cache", "clean", "--no-config", "--cache-dir", str(cache_dir), "--"]
+            _run_uv([*clean, *(wheel.name for wheel in missing)])
+        _run_installer(remembered.lock, missing, environment, cache_dir)
+        missing = _absent(remembered.wheels, wheelhouse, environment)
+    if missing:
+        names = ", ".join(f"{wheel.name} {wheel.version}" for wheel in missing)
+        raise InstallFailed(f"What was installed into {environment.shown} is not what the farm built: {names}.")
+    return tuple(wanted)
+
+
+def _run_installer(lock: Path, missing: Sequence[BuiltWheel], environment: Environment, cache_dir: Path) -> None:
+    """Have uv install what is missing of a lock, in the place of what is there of the same projects."""
     present = _installed(_site_packages(environment))
-    wanted = [wheel for wheel in remembered.wheels if not _is_installed(wheelhouse.wheel(wheel), wheel, present)]
-    if not wanted:
-        return ()
     command = [find_uv_bin(), "pip", "install", "--no-config", "--quiet", "--color", "never"]
-    command += [
-        "--no-index",
-        "--no-deps",
-        "--no-build",
-        "--require-hashes",
-        "--offline",
-        "--link-mode",
-        "copy",
-    ]
+    command += ["--no-index", "--no-deps", "--no-build", "--require-hashes", "--offline"]
     command += ["--python", str(environment.python), "--preview-features", "pylock"]
     command += ["--target", str(environment.directory)] if environment.directory else []
-    replaced = [wheel.name for wheel in wanted if wheel.name in present]  # uv reads a wheel anew to reinstall it
-    command += [word for name in replaced for word in ("--reinstall-package", name)]
-    command += ["--cache-dir", str(cache_dir), "--requirements", str(remembered.lock)]
+    command += [f"--reinstall-package={wheel.name}" for wheel in missing if wheel.name in present]
+    command += ["--cache-dir", str(cache_dir), "--requirements", str(lock)]
     done = _run_uv(command)
     if done.returncode != 0:
         raise InstallFailed(
             f"The farm's wheels could not be installed into {environment.shown}:\n{done.stderr.strip()}"
         )
-    return tuple(wanted)
 
 
 def _run_uv(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -165,23 +172,44 @@ def _site_packages(environment: Environment) -> list[Path]:
 def _installed(folders: list[Path]) -> dict[str, Path]:
     """The .dist-info directories there are, by normalised project name."""
     found = [path for folder in folders for path in sorted(folder.glob("*.dist-info"))]
-    return {canonicalize_name(path.name.removesuffix(".dist-info").rpartition("-")[0]): path for path in found}
+    return {normalized(path.name.removesuffix(".dist-info").rpartition("-")[0]): path for path in found}
 
 
-def _is_installed(path: Path, wheel: BuiltWheel, present: Mapping[str, Path]) -> bool:
-    """Whether what is installed is this very wheel: every file of it there, recorded and with the wheel's bytes."""
-    info = present.get(wheel.name)
-    if info is None:
-        return False
+def _absent(wheels: Sequence[BuiltWheel], wheelhouse: Wheelhouse, environment: Environment) -> list[BuiltWheel]:
+    """The wheels that are not installed: not every file of theirs is recorded, and there with a wheel's bytes."""
+    present = _installed(_site_packages(environment))
+    shipped = {wheel: _shipped(wheelhouse.wheel(wheel)) for wheel in wheels if wheel.name in present}
+    allowed: dict[str, set[str]] = {}  # of a file that two projects ship, either's bytes are there
+    for rows in shipped.values():
+        for name, digest in rows.items():
+            allowed.setdefault(name, set()).add(digest)
+    return [
+        wheel
+        for wheel in wheels
+        if not shipped.get(wheel) or not _is_installed(present[wheel.name], shipped[wheel], allowed)
+    ]
+
+
+def _is_installed(info: Path, shipped: Mapping[str, str], allowed: Mapping[str, Collection[str]]) -> bool:
     try:
         installed = _rows((info / "RECORD").read_text())
-        with zipfile.ZipFile(path) as archive:
-            record = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name))
-            shipped = _rows(archive.read(record).decode())
-    except (OSError, StopIteration, zipfile.BadZipFile, UnicodeDecodeError, csv.Error):
+    except (OSError, UnicodeDecodeError, csv.Error):
         return False
-    shipped = {name: row for name, row in shipped.items() if row and ".data/" not in name}
-    return all(installed.get(name) == row and _digest(info.parent / name) == row for name, row in shipped.items())
+    return all(
+        installed.get(name) == digest and _digest(info.parent / name) in allowed[name]
+        for name, digest in shipped.items()
+    )
+
+
+def _shipped(wheel: Path) -> dict[str, str]:
+    """The digests of a wheel's files that are installed as they are; none where its record can't be read."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            record = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name))
+            rows = _rows(archive.read(record).decode())
+    except (OSError, StopIteration, zipfile.BadZipFile, UnicodeDecodeError, csv.Error):
+        return {}
+    return {name: digest for name, digest in rows.items() if digest and ".data/" not in name}
 
 
 def _rows(record: str) -> dict[str, str]:

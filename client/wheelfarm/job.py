@@ -8,6 +8,7 @@ from typing import Any
 
 from wheelfarm.digest import SHA256, digest_of
 from wheelfarm.errors import InputError
+from wheelfarm.target import TARGET_NAME
 
 SALT = "1"
 """Part of every request key; raised when the farm itself must build everything anew."""
@@ -15,8 +16,6 @@ SALT = "1"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"[a-z0-9!.+-]{1,200}")
 _FILENAME = re.compile(r"[A-Za-z0-9._!+-]{1,250}\.(tar\.gz|zip)")
-TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-
 
 DEFAULT_VIEW = "default"
 """The source view of the farm's upstream."""

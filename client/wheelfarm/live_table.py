@@ -14,7 +14,7 @@ from rich.text import Text
 
 from wheelfarm.board import Board, Row
 from wheelfarm.job import JobState
-from wheelfarm.progress import Reporter
+from wheelfarm.reporter import Reporter
 
 _REDRAWN_A_SECOND = 2
 _LABELS = {JobState.RUNNING: "building", JobState.QUEUED: "queued", JobState.WAITING: "waiting"}

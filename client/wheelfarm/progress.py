@@ -1,55 +1,16 @@
 """Progress on stderr: a live table on a terminal, elsewhere one plain line an event, each told once."""
 
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from wheelfarm.board import Board
 from wheelfarm.job import JobKind, JobState, JobStatus
+from wheelfarm.reporter import Reporter
 
 if TYPE_CHECKING:
     from wheelfarm.farm import RequestStatus
-
-_UNSANDBOXED = "[unsandboxed] "
-
-
-class Reporter:
-    """Writes lines to `stream`; with `unsandboxed` every one says so."""
-
-    def __init__(self, *, unsandboxed: bool, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self.prefix = _UNSANDBOXED if unsandboxed else ""
-        self.quiet = quiet
-        self.stream = stream or sys.stderr
-        self._write: Callable[[str], None] = self._print
-
-    def say(self, line: str) -> None:
-        """One line that a person may skip."""
-        if not self.quiet:
-            self.insist(line)
-
-    def insist(self, text: str) -> None:
-        """Lines that are told even when quiet."""
-        for line in text.splitlines():
-            self._write(f"{self.prefix}{line}")
-
-    @contextmanager
-    def through(self, write: Callable[[str], None]) -> Iterator[None]:
-        """Have lines written by `write`, which knows what else is on the screen."""
-        self._write = write
-        try:
-            yield
-        finally:
-            self._write = self._print
-
-    def shows_tables(self, environment: Mapping[str, str]) -> bool:
-        """Whether lines can be written over: the stream is a terminal, and somebody looks."""
-        return self.stream.isatty() and not self.quiet and environment.get("TERM", "dumb") != "dumb"
-
-    def _print(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
 
 
 class Progress:
@@ -118,8 +79,3 @@ def progress_on(reporter: Reporter) -> Iterator[Progress]:
     progress = QuietOnBuilding(reporter)
     with live_table(progress.board, reporter):
         yield progress
-
-
-def seconds_since(start: float) -> str:
-    """The time since `start` (of `time.monotonic`) as people read it."""
-    return f"{time.monotonic() - start:.1f} s"

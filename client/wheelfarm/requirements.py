@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 from wheelfarm.digest import SHA256
 from wheelfarm.errors import DirectReferenceRefused, HashMismatch, InputError
-from wheelfarm.job import Sdist
+from wheelfarm.names import normalized
 from wheelfarm.requirement_options import FileOption, judge_option, refused_editable
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from wheelfarm.job import Sdist
     from wheelfarm.local_source import LocalSource
     from wheelfarm.lock_file import LockFile
 
@@ -23,6 +23,9 @@ _FILE_BYTES = 16 << 20
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _LOOKS_DIRECT = re.compile(r"^(\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*://|.*\.(whl|tar\.gz|zip)$)")
 _MAY_BE_LOCAL = re.compile(r"[/]|^\.|\.(tar\.gz|tgz|zip)\b|file:")
+_PLAIN = re.compile(r"([A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*)(?:==[0-9]+(?:\.[0-9]+)*)?")
+"""Requirements that `packaging` would give back as they stand; to import its parser takes 15 ms."""
+_PLAIN_LENGTH = 200
 _LOCK_NAME = re.compile(r"pylock(\.[^.]+)?\.toml")
 
 
@@ -44,10 +47,12 @@ class Requirements:
 
     def without(self, names: Collection[str]) -> "Requirements":
         """The same but for the lines that name one of these projects (normalised)."""
-        kept = tuple(line for line in self.lines if canonicalize_name(Requirement(line).name) not in names)
+        from packaging.requirements import Requirement
+
+        kept = tuple(line for line in self.lines if normalized(Requirement(line).name) not in names)
         return replace(self, lines=kept)
 
-    def check_hashes(self, sdists: Sequence[Sdist]) -> None:
+    def check_hashes(self, sdists: "Sequence[Sdist]") -> None:
         """Raise HashMismatch when a project with `--hash` resolved to an sdist of another sha256."""
         for sdist in sdists:
             allowed = self.hashes.get(sdist.name)
@@ -64,11 +69,13 @@ class Requirements:
                 )
 
 
-def parse_requirement(text: str, *, origin: str) -> Requirement:
+def parse_requirement(text: str, *, origin: str) -> "Requirement":
     """One requirement (PEP 508). Raises DirectReferenceRefused for URLs and paths, InputError for anything malformed.
 
     `origin` tells the reader where it stands, such as "requirements.txt line 3".
     """
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         requirement = Requirement(text)
     except (InvalidRequirement, RecursionError) as error:
@@ -164,10 +171,10 @@ class _Reader:
             if (source := parse_local(requirement_text, origin=origin, hashes=hashes)) is not None:
                 self._local.append(source)
                 return
-        requirement = parse_requirement(requirement_text, origin=origin)
-        (self.lines if into is None else into).append(str(requirement))
+        name, line = _parsed(requirement_text, origin)
+        (self.lines if into is None else into).append(line)
         for option in options:
-            self._hashes.setdefault(canonicalize_name(requirement.name), set()).add(_hash(option, origin))
+            self._hashes.setdefault(name, set()).add(_hash(option, origin))
 
     def read(self, path: Path, into: list[str]) -> None:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)):
@@ -210,6 +217,14 @@ class _Reader:
                 self._require_hashes = True
             case FileOption.ALWAYS_SO:
                 pass
+
+
+def _parsed(text: str, origin: str) -> tuple[str, str]:
+    """The normalised name of a requirement, and the requirement as it is written out."""
+    if len(text) < _PLAIN_LENGTH and (plain := _PLAIN.fullmatch(text)) and not _LOOKS_DIRECT.match(text):
+        return normalized(plain[1]), text
+    requirement = parse_requirement(text, origin=origin)
+    return normalized(requirement.name), str(requirement)
 
 
 def _hash(option: str, origin: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -12,14 +11,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from packaging.tags import Tag, compatible_tags, cpython_tags
+from typing import TYPE_CHECKING, Any
 
 from wheelfarm.digest import SHA256, digest_of, sha256_of_file
 from wheelfarm.errors import BadInterpreter, InputError
-from wheelfarm.job import TARGET_NAME
 
+if TYPE_CHECKING:
+    from packaging.tags import Tag
+
+TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 HOST_QUEUE = "host"
 
 _PROBE = """
@@ -89,8 +89,10 @@ class Target:
         return cls(**value)
 
 
-def native_tags(target: Target) -> frozenset[Tag]:
+def native_tags(target: Target) -> "frozenset[Tag]":
     """The tags that a wheel of the native policy may carry on `target`: `any` and `linux_<arch>`, never manylinux."""
+    from packaging.tags import compatible_tags, cpython_tags
+
     version = tuple(int(part) for part in re.findall(r"\d+", target.python_version)[:2])
     interpreter = f"cp{version[0]}{version[1]}"
     platforms = [target.platform.replace("-", "_").replace(".", "_")]
@@ -221,6 +223,8 @@ def _toolchain() -> list[str]:
         return sorted(line for line in done.stdout.splitlines() if line.startswith("ii"))
     found = [tool for tool in ("cc", "c++", "ld", "make") if shutil.which(tool)]
     versions = [subprocess.run([tool, "--version"], capture_output=True, text=True, check=False) for tool in found]
+    import platform  # costly, and only where there is no dpkg
+
     return ["-".join(platform.libc_ver()), *(done.stdout.partition("\n")[0] for done in versions)]
 
 

@@ -15,9 +15,9 @@ from starlette.routing import Route
 from wheelfarm.digest import SHA256
 from wheelfarm.errors import HashMismatch, InputError, NotFound, WheelfarmError
 from wheelfarm.explanation import BuildSystem, Explanation, Origin, Use
-from wheelfarm.job import TARGET_NAME, Job, Sdist
+from wheelfarm.job import Job, Sdist
 from wheelfarm.requirement_path import marker_environment, requirement_path, requires_dist_of
-from wheelfarm.target import Target
+from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import read_build_system

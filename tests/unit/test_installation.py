@@ -170,6 +170,28 @@ def test_installation_with_a_changed_file_is_replaced(installation: Installation
     assert module.read_bytes() == b"VERSION = 1\n"
 
 
+def test_edit_in_one_environment_does_not_reach_the_next(installation: Installation) -> None:
+    remembered = installation.put(WHEEL)
+    installation.install(remembered)
+    with (installation.directory / "app.py").open("r+b") as file:  # in place, and so in the installer's cache, too
+        file.write(b"VERSION = 9\n")
+    installation.environment = Environment(python=Path(sys.executable), directory=installation.root / "next")
+    assert installation.install(remembered) == remembered.wheels
+    assert (installation.root / "next" / "app.py").read_bytes() == b"VERSION = 1\n"
+
+
+def test_file_that_two_projects_ship_may_be_either_ones(installation: Installation) -> None:
+    wheels = []
+    for name in ("app", "bpp"):
+        data = make_zip(wheel_files(name=name, files={"shared.py": name.encode()}))
+        wheels.append(make_built_wheel(name=name, data=data))
+        installation.house.wheel(wheels[-1]).parent.mkdir(parents=True, exist_ok=True)
+        installation.house.wheel(wheels[-1]).write_bytes(data)
+    remembered = installation.house.remember(Requirements(lines=("app", "bpp")), make_target(), wheels)
+    assert installation.install(remembered) == tuple(wheels)
+    assert installation.install(remembered) == ()
+
+
 def test_record_that_cannot_be_read_is_left_to_the_installer_to_name(installation: Installation) -> None:
     remembered = installation.put(WHEEL)
     info = installation.directory / "app-1.0.dist-info"

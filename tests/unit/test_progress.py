@@ -4,7 +4,8 @@ from dataclasses import replace
 from tests.support.values import make_sdist
 from wheelfarm.farm import RequestStatus
 from wheelfarm.job import TREE_VERSION, JobKind, JobState, JobStatus
-from wheelfarm.progress import Progress, Reporter
+from wheelfarm.progress import Progress
+from wheelfarm.reporter import Reporter
 
 JOB = JobStatus(id="0123456789abcdef", kind=JobKind.WHEEL, sdist=make_sdist(), state=JobState.QUEUED)
 RUNNING = replace(JOB, state=JobState.RUNNING, attempt=1)

@@ -15,7 +15,7 @@ import click
 
 from wheelfarm.errors import RequestFailed, WheelfarmError
 from wheelfarm.installation import Environment
-from wheelfarm.progress import Progress, Reporter, progress_on
+from wheelfarm.reporter import Reporter
 from wheelfarm.settings import Settings
 from wheelfarm.target import Target, host_target
 from wheelfarm.wheelhouse import Wheelhouse
@@ -23,6 +23,7 @@ from wheelfarm.wheelhouse import Wheelhouse
 if TYPE_CHECKING:
     from wheelfarm.farm import Farm
     from wheelfarm.job import JobStatus
+    from wheelfarm.progress import Progress
 
 _INTERRUPTED = 130
 _TAIL_LINES = 25
@@ -52,9 +53,11 @@ class Command:
         return host_target(environment.python, sandbox=self.settings.sandbox, memory=self.settings.cache / "targets")
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> "Progress":
         """What the farm's states are told to; shown from the first use until a result or an error is."""
         if self._progress is None:
+            from wheelfarm.progress import progress_on
+
             self._progress = self._shown.enter_context(progress_on(self.reporter))
         return self._progress
 

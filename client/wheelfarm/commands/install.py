@@ -10,7 +10,7 @@ import click
 from wheelfarm.commands.command import reporting
 from wheelfarm.commands.obtaining import Asked, asking_options, obtain
 from wheelfarm.installation import find_environment, install
-from wheelfarm.progress import seconds_since
+from wheelfarm.reporter import seconds_since
 
 
 @click.command("install")

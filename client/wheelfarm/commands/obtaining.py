@@ -11,7 +11,7 @@ import click
 
 from wheelfarm.commands.command import Command, Verb, shared_options
 from wheelfarm.installation import Environment
-from wheelfarm.progress import seconds_since
+from wheelfarm.reporter import seconds_since
 from wheelfarm.requirements import Requirements, read_requirements
 from wheelfarm.target import Target
 from wheelfarm.wheelhouse import Remembered
