@@ -53,8 +53,8 @@ class MetadataPending:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A resolution for which nothing was built: `unknown` are the sdists in it that were taken to require nothing,
-    because only their build can tell."""
+    """A resolution for which nothing was built: `unknown` are the sdists in it that were taken to require what they
+    state, though only their build can tell."""
 
     sdists: tuple[Sdist, ...]
     unknown: tuple[Sdist, ...]

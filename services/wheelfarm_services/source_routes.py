@@ -18,6 +18,7 @@ from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_sources import LocalSources, local_page
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import RenderedPages, SourceIndex
+from wheelfarm_services.static_metadata import probable_metadata
 from wheelfarm_services.store import Store
 
 _SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
@@ -90,7 +91,7 @@ class _Endpoints:
         return Response(metadata, media_type="application/octet-stream", headers=_IMMUTABLE)
 
     def estimated_metadata(self, http: HttpRequest) -> Response:
-        """The same for an estimate: what a job has yet to compute is noted as pending, and stands for no requirements.
+        """The same for an estimate: what a job has yet to compute is noted as pending, and taken as the sdist states it.
 
         That answer is for this resolution alone, so resolvers must not keep it.
         """
@@ -102,8 +103,8 @@ class _Endpoints:
             raise
         if metadata is None:
             self.accounts.pending(resolution, sdist)
-            unknown = f"Metadata-Version: 2.1\nName: {sdist.name}\nVersion: {sdist.version}\n"
-            return PlainTextResponse(unknown, headers={"Cache-Control": "no-store"})
+            probable = probable_metadata(sdist, self.sources.head(sdist))
+            return Response(probable, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
         return Response(metadata, media_type="application/octet-stream", headers=_IMMUTABLE)
 
     def account(self, http: HttpRequest) -> Response:

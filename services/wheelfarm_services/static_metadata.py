@@ -25,6 +25,15 @@ def static_metadata(sdist: Sdist, head: SdistHead) -> bytes | None:
     return stated or _from_project(sdist, (head.pyproject or {}).get("project"))
 
 
+def probable_metadata(sdist: Sdist, head: SdistHead) -> bytes:
+    """What an sdist states, proven or not, as a METADATA file: a guess at what its build will tell, to look ahead by
+    and never to resolve with in earnest."""
+    stated = resolving_fields(head.pkg_info) if head.pkg_info else b""
+    if _valid(stated):
+        return stated
+    return f"Metadata-Version: 2.1\nName: {sdist.name}\nVersion: {sdist.version}\n".encode()
+
+
 def resolving_fields(metadata: bytes) -> bytes:
     """The fields of a METADATA file that a resolver reads, bounded and re-written."""
     message = email.parser.BytesParser().parsebytes(metadata, headersonly=True)

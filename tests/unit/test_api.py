@@ -285,7 +285,7 @@ def test_metadata_that_must_be_computed_is_answered_425_and_noted(farm: Farm) ->
     assert farm.metadata(DYNAMIC).status_code == 200
 
 
-def test_estimate_takes_metadata_that_must_be_computed_for_none_and_is_not_kept_by_resolvers(farm: Farm) -> None:
+def test_estimate_takes_metadata_that_must_be_computed_as_stated_and_is_not_kept_by_resolvers(farm: Farm) -> None:
     estimate = source_index_path(make_target(), estimate=True)
     page = farm.client.get(estimate + "app/").json()
     urls = [entry["url"] for entry in page["files"] if entry["filename"].endswith(".whl")]

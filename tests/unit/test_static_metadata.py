@@ -6,7 +6,7 @@ from packaging.metadata import Metadata
 from tests.support.values import make_sdist
 from wheelfarm.errors import BadSdist
 from wheelfarm_services.sdist_head import SdistHead
-from wheelfarm_services.static_metadata import resolving_fields, static_metadata
+from wheelfarm_services.static_metadata import probable_metadata, resolving_fields, static_metadata
 
 
 def static(
@@ -183,3 +183,16 @@ def test_fields_for_resolving_leave_out_everything_else() -> None:
         b"Metadata-Version: 2.1\nName: app\nVersion: 1.0\nSummary: s\nRequires-Dist: b\n\nRequires-Dist: in the text\n"
     )
     assert resolving_fields(metadata) == b"Metadata-Version: 2.1\nName: app\nVersion: 1.0\nRequires-Dist: b\n"
+
+
+@pytest.mark.parametrize("unproven", [{"metadata_version": "2.1"}, {"dynamic": "Requires-Dist"}])
+def test_probable_metadata_is_what_the_sdist_states_unproven(unproven: dict[str, str]) -> None:
+    fields = ["Requires-Dist: b>1", *(f"Dynamic: {name}" for name in [unproven.pop("dynamic", "")] if name)]
+    head = SdistHead(pyproject=None, pyproject_sha256="", pkg_info=pkg_info(*fields, **unproven).encode())
+    assert b"Requires-Dist: b>1\n" in probable_metadata(make_sdist(), head)
+
+
+@pytest.mark.parametrize("stated", [None, b"", b"Requires-Dist: no such form ==\nName: app\nVersion: 1.0\n"])
+def test_probable_metadata_of_an_sdist_that_states_nothing_readable_is_its_name(stated: bytes | None) -> None:
+    probable = probable_metadata(make_sdist(), SdistHead(pyproject=None, pyproject_sha256="", pkg_info=stated))
+    assert probable == b"Metadata-Version: 2.1\nName: app\nVersion: 1.0\n"
