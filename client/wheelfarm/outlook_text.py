@@ -48,7 +48,7 @@ def _caveats(outlook: Outlook, missing: Sequence[Prospect]) -> Iterator[str]:
         yield f"these need each other to be built: {' -> '.join(cycle)}; the farm looks for other versions"
     unknown = [str(prospect.forecast.sdist) for prospect in missing if not prospect.metadata_known]
     if unknown:
-        yield f"the list may grow: what these require is known once they are built: {', '.join(unknown)}"
+        yield f"the list may change: what these require is certain once they are built: {', '.join(unknown)}"
     unasked = sum(bool(prospect.forecast.backend) and not prospect.forecast.backend_asked for prospect in missing)
     if unasked:
         yield f"not asked yet whether they need more to build: {_count(unasked, 'backend')}"

@@ -91,7 +91,8 @@ class _Endpoints:
         return Response(metadata, media_type="application/octet-stream", headers=_IMMUTABLE)
 
     def estimated_metadata(self, http: HttpRequest) -> Response:
-        """The same for an estimate: what a job has yet to compute is noted as pending, and taken as the sdist states it.
+        """The same for an estimate: what a job has yet to compute is noted as pending, and is taken as its sdist
+        states it.
 
         That answer is for this resolution alone, so resolvers must not keep it.
         """

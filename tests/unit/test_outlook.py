@@ -144,7 +144,7 @@ def test_projects_whose_requirements_are_not_known_yet_are_named() -> None:
     )
     assert [prospect.metadata_known for prospect in found.prospects.values()] == [False, False]
     assert any(
-        line.startswith("the list may grow") and line.endswith("a==1.0, b==1.0") for line in outlook_lines(found)
+        line.startswith("the list may change") and line.endswith("a==1.0, b==1.0") for line in outlook_lines(found)
     )
 
 
