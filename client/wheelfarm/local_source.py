@@ -10,8 +10,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from wheelfarm.errors import BadTree, DirectReferenceRefused, InputError
-from wheelfarm.requirement_path import marker_environment
 from wheelfarm.target import Target
+from wheelfarm.target_markers import marker_environment
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".zip")
 _NAMED_URL = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\]]*\])?\s*@\s*(?P<path>file:\S*)")

@@ -14,8 +14,8 @@ from wheelfarm.digest import digest_of
 from wheelfarm.errors import DirectReferenceRefused, InputError, NoSdist
 from wheelfarm.job import Sdist
 from wheelfarm.project_file import read_toml
-from wheelfarm.requirement_path import marker_environment
 from wheelfarm.target import Target
+from wheelfarm.target_markers import marker_environment
 
 _NO_SDIST = PackageSdist(name="none-0.tar.gz", path="none-0.tar.gz", hashes={"sha256": "0" * 64})
 

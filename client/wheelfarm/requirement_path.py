@@ -4,11 +4,9 @@ import email.parser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from packaging.markers import UndefinedComparison, UndefinedEnvironmentName, default_environment
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-
-from wheelfarm.target import Target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,23 +43,6 @@ def requires_dist_of(metadata: bytes) -> tuple[str, ...]:
     """The Requires-Dist lines of a METADATA file."""
     message = email.parser.BytesParser().parsebytes(metadata, headersonly=True)
     return tuple(" ".join(str(line).split()) for line in message.get_all("Requires-Dist", []))
-
-
-def marker_environment(target: Target) -> dict[str, str]:
-    """What environment markers (PEP 508) are on a target; the kernel's release is this machine's."""
-    version = ".".join(target.python_version.split(".")[:2])
-    known = {
-        "implementation_name": "cpython",
-        "implementation_version": target.python_version,
-        "os_name": "posix",
-        "platform_machine": target.platform.partition("-")[2],
-        "platform_python_implementation": "CPython",
-        "platform_system": "Linux",
-        "python_full_version": target.python_version,
-        "python_version": version,
-        "sys_platform": "linux",
-    }
-    return {**{name: str(value) for name, value in default_environment().items()}, **known}
 
 
 def _applies(line: str, extra: str, environment: Mapping[str, str]) -> bool:

@@ -33,6 +33,7 @@ from wheelfarm.errors import (
 )
 from wheelfarm.job import Sdist
 from wheelfarm.target import Target
+from wheelfarm.target_markers import uv_options
 
 _ALLOWING_PRERELEASES = ["--prerelease", "allow"]
 
@@ -112,7 +113,8 @@ def resolve(
     prerelease: bool = False,
     retry: bool = False,
 ) -> Resolution | MetadataPending:
-    """Resolve for a target. Safe to repeat; a warm repetition takes some ten milliseconds.
+    """Resolve for a target: by its Python version, platform and markers, never by those of this machine. Safe to
+    repeat; a warm repetition takes some ten milliseconds.
 
     `cache_dir` is uv's own, never the user's. The `local` sdists are all that there is of their projects. With
     `prerelease` pre-releases do like any version; with `retry` metadata that could not be computed before is pending
@@ -193,7 +195,7 @@ def _run_uv(
     estimate: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     command = [find_uv_bin(), "pip", "compile", "--no-config", "--no-header", "--quiet", "--color", "never"]
-    command += ["--python", target.python, "--cache-dir", str(cache_dir)]
+    command += [*uv_options(target), "--cache-dir", str(cache_dir)]
     command += ["--no-binary", ":all:", "--generate-hashes", "--format", "pylock.toml"]
     if constraints:
         (home / "constraints.txt").write_text("\n".join(constraints) + "\n")

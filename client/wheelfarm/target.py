@@ -24,6 +24,7 @@ HOST_QUEUE = "host"
 
 _PROBE = """
 import json, sys, sysconfig
+SHORT = {"alpha": "a", "beta": "b", "candidate": "rc"}  # as PEP 440 has them
 variables = dict(sysconfig.get_config_vars())
 for key in ("prefix", "exec_prefix", "base", "platbase", "userbase", "installed_base", "installed_platbase",
             "projectbase", "srcdir"):
@@ -32,7 +33,8 @@ json.dump({
     "implementation": sys.implementation.name,
     "executable": getattr(sys, "_base_executable", sys.executable),
     "prefix": sys.base_prefix,
-    "version": "%d.%d.%d" % sys.version_info[:3] + ("" if sys.version_info[3] == "final" else sys.version_info[3]),
+    "version": "%d.%d.%d" % sys.version_info[:3]
+        + ("" if sys.version_info[3] == "final" else "%s%d" % (SHORT[sys.version_info[3]], sys.version_info[4])),
     "platform": sysconfig.get_platform(),
     "abi": "cp%d%d" % sys.version_info[:2]
         + ("t" if variables.get("Py_GIL_DISABLED") else "") + ("d" if variables.get("Py_DEBUG") else ""),
@@ -62,6 +64,11 @@ class Target:
     abi: str
     platform: str
     sandbox: str = "bubblewrap"
+
+    @property
+    def machine(self) -> str:
+        """The architecture as `platform.machine()` has it, such as `x86_64`."""
+        return self.platform.partition("-")[2]
 
     @property
     def site_packages(self) -> str:

@@ -16,8 +16,9 @@ from wheelfarm.digest import SHA256
 from wheelfarm.errors import HashMismatch, InputError, NotFound, WheelfarmError
 from wheelfarm.explanation import BuildSystem, Explanation, Origin, Use
 from wheelfarm.job import Job, Sdist
-from wheelfarm.requirement_path import marker_environment, requirement_path, requires_dist_of
+from wheelfarm.requirement_path import requirement_path, requires_dist_of
 from wheelfarm.target import TARGET_NAME, Target
+from wheelfarm.target_markers import marker_environment
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import read_build_system

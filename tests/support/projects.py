@@ -25,6 +25,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     stem = "%s-%s" % (TINY["wheel_name"].replace("-", "_"), TINY["wheel_version"])
     info = stem + ".dist-info"
     metadata = "Metadata-Version: 2.1\\nName: %s\\nVersion: %s\\n" % (TINY["wheel_name"], TINY["wheel_version"])
+    metadata += "Requires-Python: %s\\n" % TINY["requires_python"] if TINY["requires_python"] else ""
     metadata += "".join("Provides-Extra: %s\\n" % extra for extra in TINY["extras"])
     metadata += "".join("Requires-Dist: %s\\n" % requirement for requirement in TINY["requires_dist"])
     files = {path: text.encode() for path, text in TINY["modules"].items()}
@@ -63,6 +64,7 @@ class Project:
     version: str = "1.0"
     requires_dist: Sequence[str] = ()
     extras: Sequence[str] = ()
+    requires_python: str = ""
     build_requires: Sequence[str] = ()
     backend: str = ""
     """A module of a build requirement to build with; "" for the one in the tree."""
@@ -90,6 +92,7 @@ class Project:
             "asks": list(self.asks),
             "requires_dist": list(self.requires_dist),
             "extras": list(self.extras),
+            "requires_python": self.requires_python,
             "pkg_info": self._pkg_info(),
             "wheel_name": self.wheel_name or self.name,
             "wheel_version": self.wheel_version or self.version,
@@ -120,6 +123,7 @@ class Project:
             f"Metadata-Version: {'2.2' if self.static else '2.1'}",
             f"Name: {self.name}",
             f"Version: {self.version}",
+            *([f"Requires-Python: {self.requires_python}"] if self.requires_python else []),
             *(f"Provides-Extra: {extra}" for extra in self.extras),
         ]
         return "\n".join([*lines, *(f"Requires-Dist: {requirement}" for requirement in self.requires_dist)]) + "\n"

@@ -3,7 +3,8 @@ from dataclasses import replace
 from tests.support.values import make_built_wheel, make_sdist, make_target
 from wheelfarm.explanation import BuildSystem, Explanation, Origin, ResolvedSet, Use, bringings
 from wheelfarm.explanation_text import explanation_lines, tree_lines
-from wheelfarm.requirement_path import Step, marker_environment
+from wheelfarm.requirement_path import Step
+from wheelfarm.target_markers import marker_environment
 
 TARGET = make_target()
 ENVIRONMENT = marker_environment(TARGET)

@@ -1,7 +1,8 @@
 import pytest
 
 from tests.support.values import make_target
-from wheelfarm.requirement_path import Step, marker_environment, requirement_path, requires_dist_of
+from wheelfarm.requirement_path import Step, requirement_path, requires_dist_of
+from wheelfarm.target_markers import marker_environment
 
 ENVIRONMENT = marker_environment(make_target())
 SET = {

@@ -16,7 +16,8 @@ from wheelfarm.errors import InputError
 from wheelfarm.explanation import Explanation, ResolvedSet, bringings
 from wheelfarm.explanation_text import explanation_lines
 from wheelfarm.installation import environment_to_build_for
-from wheelfarm.requirement_path import marker_environment, requires_dist_of
+from wheelfarm.requirement_path import requires_dist_of
+from wheelfarm.target_markers import marker_environment
 from wheelfarm.wheelhouse import PastResolution
 
 _METADATA_BYTES = 4 << 20

@@ -1,0 +1,84 @@
+"""Resolving for a target on a machine that has no such interpreter and is no such platform."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+from packaging.markers import Marker
+
+from tests.acceptance.conftest import Home
+from tests.support.projects import Project
+from tests.support.values import make_target
+from wheelfarm.target_markers import marker_environment
+
+ELSEWHERE = replace(
+    make_target("arm-cp313"),
+    python="/nowhere/bin/python",
+    python_version="3.13.2",
+    abi="cp313",
+    platform="linux-aarch64",
+)
+RESOLVE = """
+import json, os, sys
+from wheelfarm.embedded import attached
+from wheelfarm.farm import Farm
+from wheelfarm.resolution import resolve
+from wheelfarm.settings import Settings
+from wheelfarm.target import Target
+
+asked = json.loads(sys.argv[1])
+target, settings = Target.from_json(asked["target"]), Settings.from_environment(os.environ)
+with attached(settings) as embedded, Farm(embedded.url, embedded.token) as farm:
+    farm.register(target)
+    found = resolve(asked["requirements"], target=target, farm=farm, cache_dir=settings.cache / "uv")
+print(json.dumps([str(sdist) for sdist in found.sdists]))
+"""
+MARKERS = {
+    "python_full_version == '3.13.2'": True,
+    "python_full_version < '3.13.2'": False,
+    "implementation_version == '3.13.2'": True,
+    "implementation_name == 'cpython' and platform_python_implementation == 'CPython'": True,
+    "platform_machine == 'aarch64' and platform_system == 'Linux'": True,
+    "platform_machine == 'x86_64'": False,
+    "platform_release == ''": True,
+    "platform_release >= '1'": False,
+    "platform_version == ''": True,
+    "sys_platform == 'win32' or os_name == 'nt'": False,
+}
+
+
+def names(home: Home, *requirements: str) -> list[str]:
+    """What the requirements resolve to for a target elsewhere; no verb takes such a target yet."""
+    asked = json.dumps({"target": ELSEWHERE.to_json(), "requirements": requirements})
+    done = subprocess.run(
+        [sys.executable, "-c", RESOLVE, asked], env=home.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return sorted(json.loads(done.stdout))
+
+
+def test_markers_everywhere_are_the_targets(home: Home) -> None:
+    marked = {f"marked-{number}": marker for number, marker in enumerate(MARKERS)}
+    asked = {f"asked-{number}": marker for number, marker in enumerate(MARKERS)}
+    home.upstream.add(
+        Project(name="app", requires_dist=[f"{name}; {marker}" for name, marker in marked.items()]),
+        *(Project(name=name) for name in (*marked, *asked)),
+    )
+
+    found = names(home, "app", *(f"{name}; {marker}" for name, marker in asked.items()))
+
+    expected = (f"{name}==1.0" for name, marker in {**marked, **asked}.items() if MARKERS[marker])
+    assert found == sorted(["app==1.0", *expected])
+
+
+def test_python_requirement_of_an_sdist_is_the_targets_full_version(home: Home) -> None:
+    home.upstream.add(Project(name="app"), Project(name="app", version="2.0", requires_python=">=3.13.2"))
+    home.upstream.add(Project(name="app", version="3.0", requires_python=">=3.13.3"))
+
+    assert names(home, "app") == ["app==2.0"]
+
+
+def test_markers_of_resolver_and_of_the_farm_agree() -> None:
+    environment = {**marker_environment(ELSEWHERE)}
+    assert {marker: Marker(marker).evaluate(environment) for marker in MARKERS} == MARKERS
