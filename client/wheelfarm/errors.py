@@ -144,6 +144,12 @@ class FarmUnavailable(WheelfarmError):
     code, exit_code, status = "farm-unavailable", 30, 503
 
 
+class CorruptObject(FarmUnavailable):
+    """An object of the store has other bytes than were put there."""
+
+    code, exit_code = "corrupt-object", 36
+
+
 class SandboxUnavailable(WheelfarmError):
     """Builds can't be isolated on this machine."""
 

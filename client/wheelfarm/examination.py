@@ -52,7 +52,8 @@ def examine(settings: Settings, target: Target | WheelfarmError) -> Iterator[Che
         return
     if not isinstance(target, WheelfarmError):
         yield _headers(target)
-    yield _folder("store", Path(unquote(urlsplit(settings.store).path)))
+    store = urlsplit(settings.store)
+    yield _folder("store", Path(unquote(store.path))) if store.scheme == "file" else found("store", settings.store)
     yield _memory(settings)
     yield from _tools()
     yield from _parts(settings)

@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 from wheelfarm.errors import InputError
 
 SandboxName = Literal["bubblewrap", "none"]
+Addressing = Literal["auto", "path", "virtual"]
 _PREFIX = "WHEELFARM_"
 _OF_PATHS = ("file", "redis+socket")
 """URL schemes that name a path of this machine, not a host."""
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_!+=~-][A-Za-z0-9._!+=~-]*)*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,13 @@ class Settings:
     """How many cores one build may use at once; 0: as many as the worker has, and memory of 1 GiB each allows."""
     recipes: Path = Path()
     """The operator's own recipe files; one of a project that the farm has a recipe for replaces it."""
+    s3_endpoint: str = ""
+    """The server of an `s3://` store where it is not AWS; credentials come by boto3's own chain."""
+    s3_region: str = ""
+    s3_ca: Path = Path()
+    """The certificates to trust when talking to that server."""
+    s3_addressing: Addressing = "auto"
+    """Whether the bucket stands in the path or in the host name; auto: in the path where an endpoint is given."""
     worker: str = ""
     """The worker's name. One that is given again says that its former bearer is dead: its jobs are taken back."""
 
@@ -122,17 +131,30 @@ def _url(*schemes: str) -> Callable[[str, str], str]:
 
 
 def _store(name: str, value: str) -> str:
+    if value.startswith("s3://"):
+        if not _BUCKET.fullmatch(value.rstrip("/")):
+            raise _malformed(name, _without_password(value), "s3://bucket or s3://bucket/prefix")
+        return value.rstrip("/")
     return _url("file")(name, Path(value).absolute().as_uri() if "://" not in value else value)
+
+
+def _endpoint(name: str, value: str) -> str:
+    if "@" in value:
+        raise _malformed(name, _without_password(value), "a URL without credentials: those come by boto3's own chain")
+    return _url("http", "https")(name, value)
 
 
 def _path(name: str, value: str) -> Path:
     return Path(value).absolute()
 
 
-def _sandbox(name: str, value: str) -> str:
-    if value not in ("bubblewrap", "none"):
-        raise _malformed(name, value, "bubblewrap or none")
-    return value
+def _one_of(*accepted: str) -> Callable[[str, str], str]:
+    def accept(name: str, value: str) -> str:
+        if value not in accepted:
+            raise _malformed(name, value, " or ".join(accepted))
+        return value
+
+    return accept
 
 
 def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str, str], float]:
@@ -163,7 +185,10 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "store": _store,
     "index": _url("http", "https"),
     "cache": _path,
-    "sandbox": _sandbox,
+    "s3_endpoint": _endpoint,
+    "s3_ca": _path,
+    "s3_addressing": _one_of("auto", "path", "virtual"),
+    "sandbox": _one_of("bubblewrap", "none"),
     "slots": _number(int, 1, 64),
     "lease_s": _number(float, 1, 3600),
     "build_timeout_s": _number(float, 1, 7 * 86400),

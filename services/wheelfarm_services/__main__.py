@@ -56,7 +56,7 @@ def listening(fd: int | None, host: str, port: int) -> socket.socket:
 
 def serve(settings: Settings, listener: socket.socket, *, clients_since: float) -> None:
     """Run API, source index and reconciler in this process."""
-    store = open_store(settings.store)
+    store = open_store(settings)
     redis = redis_client(settings.broker)
     wake = Wakeups(celery_app(settings.broker))
     ledger = Ledger(settings.broker, wake=wake, patience_s=5.0)

@@ -1,6 +1,10 @@
 """Where everything lies in the store: one function a kind of object, the only place that spells keys."""
 
+import re
+
 from wheelfarm.job import Job
+
+_BLOB = re.compile(r"(?:(?:sdists|local|wheels)/([0-9a-f]{64})/(?:sdist|archive|[^/]+\.whl)|patches/([0-9a-f]{64}))")
 
 
 def sdist(sha256: str) -> str:
@@ -146,3 +150,23 @@ def build_logs(job: Job | str) -> str:
 def build_logs_of(job_prefix: str) -> str:
     """What the keys of all logs begin with of jobs whose ids begin so."""
     return f"logs/{job_prefix}"
+
+
+def blob_sha256(key: str) -> str | None:
+    """The sha256 that the object of a key must have; None where the key does not tell."""
+    found = _BLOB.fullmatch(key)
+    return (found[1] or found[2]) if found else None
+
+
+def quarantined(key: str) -> str:
+    """Where an object is put aside that was found to have other bytes than its key tells."""
+    return f"quarantine/{key}"
+
+
+def http_headers(key: str) -> dict[str, str]:
+    """How a web server may serve the object: its Content-Type and Cache-Control."""
+    if key.startswith("flat/"):
+        return {"ContentType": "text/html", "CacheControl": "no-cache"}
+    if key.startswith("wheels/"):
+        return {"ContentType": "application/octet-stream", "CacheControl": "max-age=365000000, immutable"}
+    return {"ContentType": "application/json" if key.endswith(".json") else "application/octet-stream"}

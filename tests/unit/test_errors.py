@@ -33,6 +33,7 @@ INTERFACE = {
     "not-found": 33,
     "protocol": 34,
     "machine-unfit": 35,
+    "corrupt-object": 36,
     "install-failed": 40,
 }
 

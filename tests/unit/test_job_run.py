@@ -152,6 +152,7 @@ CLASSES = {
     "farm-unavailable": FailureClass.INFRASTRUCTURE,
     "sandbox-unavailable": FailureClass.INFRASTRUCTURE,
     "worker-lost": FailureClass.INFRASTRUCTURE,
+    "corrupt-object": FailureClass.INFRASTRUCTURE,
     "protocol": FailureClass.INFRASTRUCTURE,
     "machine-unfit": FailureClass.INPUT,
 }

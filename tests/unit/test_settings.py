@@ -87,7 +87,10 @@ def test_unknown_variable_is_refused_with_the_known_ones() -> None:
         ("broker", "amqp://broker", "redis://"),
         ("broker", "redis://", "redis://"),
         ("broker", "redis+socket://run/redis.sock", "redis+socket:///"),
-        ("store", "s3://bucket", "file:///"),
+        ("store", "s3://b", "s3://bucket"),
+        ("store", "s3://bucket/../other", "s3://bucket"),
+        ("store", "gs://bucket", "file:///"),
+        ("s3_addressing", "host", "auto or path or virtual"),
         ("store", "file://srv/store", "file:///"),
         ("sandbox", "None", "bubblewrap or none"),
         ("slots", "0", "whole number from 1 to 64"),
@@ -117,14 +120,24 @@ def test_malformed_value_names_variable_value_and_accepted_form(name: str, value
         "amqp://user:se#cret@broker",
         "user:secret@broker:6379",
         "redis://user:secret@[::1",
+        "s3://user:secret@bucket/prefix",
+        "file://user:secret@host/path",
     ],
 )
-def test_password_of_a_refused_url_is_not_shown(url: str) -> None:
+@pytest.mark.parametrize("name", ["broker", "s3_endpoint"])
+def test_password_of_a_refused_url_is_not_shown(name: str, url: str) -> None:
     with pytest.raises(InputError) as caught:
-        read(broker=url)
-    assert "broker" in caught.value.message.lower()
-    for part in ("sec", "ret", "user"):
+        read(**{name: url})
+    assert name in caught.value.message.lower()
+    for part in ("sec", "ret@", "user"):
         assert part not in caught.value.message
+
+
+@pytest.mark.parametrize("url", ["s3://key:hidden@bucket/prefix", "file://key:hidden@host/path"])
+def test_credentials_in_the_stores_url_are_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(store=url)
+    assert "hidden" not in caught.value.message
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

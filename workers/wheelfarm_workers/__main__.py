@@ -69,7 +69,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
         sandbox.probe()
         app = celery_app(settings.broker)
         ledger = Ledger(settings.broker, wake=Wakeups(app))
-        store = open_store(settings.store)
+        store = open_store(settings)
         pipeline = Pipeline(
             store=store,
             wheels=WheelIndex(store),

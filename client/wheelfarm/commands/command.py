@@ -44,10 +44,14 @@ class Command:
 
     @property
     def wheelhouse(self) -> Wheelhouse:
-        """The embedded farm's own store, or a cache of the farm that WHEELFARM_URL names."""
+        """The embedded farm's own store, where it is a directory, or a cache of the farm that WHEELFARM_URL names or of
+        a bucket."""
         if self.settings.url:
             return Wheelhouse(self.settings.cache / "farms" / urlsplit(self.settings.url).netloc.replace(":", "_"))
-        return Wheelhouse(Path(unquote(urlsplit(self.settings.store).path)))
+        store = urlsplit(self.settings.store)
+        if store.scheme != "file":
+            return Wheelhouse(self.settings.cache / "stores" / f"{store.netloc}{store.path}".replace("/", "_"))
+        return Wheelhouse(Path(unquote(store.path)))
 
     def target(self, environment: Environment) -> Target:
         return host_target(environment.python, sandbox=self.settings.sandbox, memory=self.settings.cache / "targets")

@@ -1,84 +1,30 @@
-"""The object store: the farm's durable truth, as a directory of immutable blobs and small conditional objects.
-
-The operations are those that S3 offers and no more, so that a bucket can stand in for the directory: whole-object
-puts, `If-None-Match: *` (`put_new`), `If-Match` (`replace`), ordered listing by prefix. Keys are relative, with `/`
-between parts.
-"""
+"""A store in a directory: each object a file, written beside and moved into place."""
 
 import errno
 import fcntl
 import hashlib
 import os
-import re
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import BinaryIO
 
-from wheelfarm.errors import FarmUnavailable, InputError, NotFound
+from wheelfarm.errors import FarmUnavailable
+from wheelfarm_services.store.protocol import StoredObject, require_key
 
-_PART = re.compile(r"[A-Za-z0-9_!+=~-][A-Za-z0-9._!+=~-]{0,239}")
 _MARKER = ".wheelfarm-store"
-
-
-class Store(Protocol):
-    """Objects by key. Every method raises FarmUnavailable when the store itself can't be reached; only a missing key
-    counts as absent."""
-
-    def get(self, key: str) -> bytes | None:
-        """The object's bytes, or None when there is none."""
-        ...
-
-    def get_with_etag(self, key: str) -> tuple[bytes, str] | None:
-        """The object's bytes and the tag that `replace` takes."""
-        ...
-
-    def open(self, key: str) -> BinaryIO | None:
-        """The object as a readable file, or None."""
-        ...
-
-    def size(self, key: str) -> int | None:
-        """The object's size in bytes, or None when there is none."""
-        ...
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write the object whole, whatever was there."""
-        ...
-
-    def put_file(self, key: str, path: Path) -> None:
-        """Write the object from a file. For content-addressed keys: an object that is there already is left alone."""
-        ...
-
-    def put_new(self, key: str, data: bytes) -> bool:
-        """Write the object unless the key is taken (`If-None-Match: *`); tell whether it was written."""
-        ...
-
-    def replace(self, key: str, data: bytes, etag: str | None) -> bool:
-        """Write the object if its tag is still `etag` (None: if it is absent); tell whether it was written."""
-        ...
-
-    def list(self, prefix: str) -> Iterator[str]:
-        """Every key that begins with `prefix`, such as a folder ending in `/`, in order."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Remove the object if it is there."""
-        ...
-
-
-def open_store(url: str) -> Store:
-    """The store a URL names: `file:///path` (made when it is absent). Raises InputError for other schemes."""
-    parts = urlsplit(url)
-    if parts.scheme != "file" or not parts.path:
-        raise InputError(f"No store is known for {url!r}. Give a directory as file:///path.")
-    return DirectoryStore.create(Path(unquote(parts.path)))
+_NEW, _GONE = ".new-", ".gone-"
 
 
 class DirectoryStore:
-    """A store in a directory: each object a file, written beside and moved into place."""
+    """Objects as files of one directory.
+
+    What `put`, `put_new` and `replace` have told of survives a loss of power: the file and its folder are synced. Of
+    `put_file` the file is, and the folder with the next of those on a file system with a journal.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -124,10 +70,15 @@ class DirectoryStore:
     def put(self, key: str, data: bytes) -> None:
         with self._reported(key), self._written(key, data) as temporary:
             temporary.replace(self._path(key))
+            _sync(temporary.parent)
 
     def put_file(self, key: str, path: Path) -> None:
-        if self.size(key) is not None:
-            return
+        with self._reported(key):
+            try:
+                os.utime(self._path(key))
+                return
+            except (FileNotFoundError, NotADirectoryError):
+                self._require_root()
         with self._reported(key), self._written(key, b"") as temporary:
             with path.open("rb") as source, temporary.open("wb") as copy:
                 while chunk := source.read(1 << 20):
@@ -142,6 +93,7 @@ class DirectoryStore:
                 os.link(temporary, self._path(key))
             except FileExistsError:
                 return False
+            _sync(temporary.parent)
             return True
 
     def replace(self, key: str, data: bytes, etag: str | None) -> bool:
@@ -150,15 +102,25 @@ class DirectoryStore:
             if (found[1] if found else None) != etag:
                 return False
             temporary.replace(self._path(key))
+            _sync(temporary.parent)
             return True
 
     def list(self, prefix: str) -> Iterator[str]:
-        self._path(prefix.rstrip("/"))
+        return iter(sorted(path.relative_to(self.root).as_posix() for path in self._listed(prefix)))
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        for key in self.list(prefix):
+            with self._reported(key), suppress(FileNotFoundError, NotADirectoryError):
+                status = (self.root / key).stat()
+                yield StoredObject(key=key, size=status.st_size, modified_at=status.st_mtime)
+
+    def _listed(self, prefix: str) -> tuple[Path, ...]:
+        if prefix:
+            require_key(prefix.rstrip("/"))
         folder, _, start = prefix.rpartition("/")
         with self._reported(prefix):
             self._require_root()
-            found = list(_files(self.root / folder, start))
-        return iter(sorted(path.relative_to(self.root).as_posix() for path in found if path.name[0] != "."))
+            return tuple(path for path in _files(self.root / folder, start) if path.name[0] != ".")
 
     def delete(self, key: str) -> None:
         with self._reported(key):
@@ -166,10 +128,50 @@ class DirectoryStore:
             with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._path(key).unlink()
 
+    def delete_older(self, key: str, than: float) -> bool:
+        path = self._path(key)
+        gone = path.with_name(_GONE + path.name)
+        with self._reported(key):
+            self._require_root()
+            try:
+                if path.stat().st_mtime >= than:
+                    return False
+                path.replace(gone)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            if gone.stat().st_mtime >= than:  # put again meanwhile; whoever came after that has written it anew
+                _bring_back(gone)
+                return False
+            gone.unlink()
+            return True
+
+    def move(self, key: str, to: str) -> None:
+        source, target = self._path(key), self._path(to)
+        with self._reported(key), suppress(FileNotFoundError, NotADirectoryError):
+            self._require_root()
+            self._make_folder(target.parent)
+            source.replace(target)
+
+    def sweep(self, before: float) -> int:
+        removed = 0
+        with self._reported(""):
+            self._require_root()
+            for path in _files(self.root, ""):
+                with suppress(FileNotFoundError):
+                    if not path.name.startswith((_NEW, _GONE)) or path.lstat().st_ctime >= before:
+                        continue
+                    if path.name.startswith(_GONE):
+                        _bring_back(path)
+                    else:
+                        path.unlink()
+                    removed += 1
+        return removed
+
+    def now(self) -> float:
+        return time.time()
+
     def _path(self, key: str) -> Path:
-        if not all(_PART.fullmatch(part) for part in key.split("/")):
-            raise NotFound(f"{key!r} is not a key of the store.")
-        return self.root / key
+        return self.root / require_key(key)
 
     def _require_root(self) -> None:
         if not os.path.exists(self.root / _MARKER):  # noqa: PTH110  (Path.exists raises where access is denied)
@@ -183,8 +185,8 @@ class DirectoryStore:
         """A durable temporary file beside the object's place, removed when it was not moved."""
         self._require_root()
         folder = self._path(key).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".new-")
+        self._make_folder(folder)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=_NEW)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -193,6 +195,12 @@ class DirectoryStore:
             yield Path(name)
         finally:
             Path(name).unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            _sync(folder.parent)
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
@@ -213,6 +221,21 @@ class DirectoryStore:
                     hint="Free some space there, then run the command again: finished wheels are kept.",
                 ) from error
             raise FarmUnavailable(f"The store can't reach {key!r} in {self.root}: {error.strerror}.") from error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bring_back(gone: Path) -> None:
+    """Undo the first half of a removal."""
+    with suppress(FileExistsError):
+        os.link(gone, gone.with_name(gone.name.removeprefix(_GONE)))
+    gone.unlink()
 
 
 def _files(folder: Path, start: str) -> Iterator[Path]:
