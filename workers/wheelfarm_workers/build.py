@@ -7,6 +7,7 @@ from pathlib import Path
 from wheelfarm.errors import BadWheel, BuildFailed, BuildLimitExceeded
 from wheelfarm.job import Job, JobKind, Sdist
 from wheelfarm.recipe import Recipe
+from wheelfarm.target import Target
 from wheelfarm_services.build_system import version_environment
 from wheelfarm_services.sdist_head import bad_archive
 from wheelfarm_workers.answer import Answer, read_answer
@@ -43,7 +44,7 @@ class Builder:
         """Build a planned wheel. Raises the reason when the driver did neither build nor ask for more."""
         staged = planned.staged
         limits = self.limits(staged.recipe, hold.attempt)
-        driver = self._trees.driver(staged.target, hold)
+        driver = self._trees.driver(staged.target, hold.cancelled)
         trees = self._trees.trees([required.wheel for required in planned.plan.requirements], staged.target, hold)
         environment = compose(trees, staged.target, write_configuration(staged.target, self._cache))
         run = SandboxRun(
@@ -73,6 +74,10 @@ class Builder:
             answer.body.close()
             raise
         return answer
+
+    def prepare(self, target: Target) -> None:
+        """Begin what every build for a target needs first."""
+        self._trees.prepare(target)
 
     def limits(self, recipe: Recipe, attempt: int) -> Limits:
         """What a build may use: the recipe's limits or else the worker's, twice as much when it is tried again."""

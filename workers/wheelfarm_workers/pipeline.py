@@ -132,6 +132,7 @@ class Pipeline:
         if (manifest := self._wheels.find(job)) is not None:
             return self._enlisted(manifest)
         staged = self._planner.stage(job)
+        self._builder.prepare(staged.target)
         first = self._first_tries.find(job, hold.forced_at)
         if first is not None:
             hold.log(f"wheelfarm: a first try ended so:\n{first.failure.log_tail}\n".encode())

@@ -3,8 +3,9 @@
 import errno
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,6 +34,7 @@ class TreeMaker:
         self._limits = limits
         self._cores = cores
         self._trees = TreeCache(cache / "trees")
+        self._prepared: set[str] = set()
 
     def trees(self, wheels: Sequence[BuiltWheel], target: Target, hold: Hold) -> list[Tree]:
         """A tree of each wheel; those that are not there yet are made in one sandbox."""
@@ -45,16 +47,29 @@ class TreeMaker:
                 self._unpack(missing, target, hold)
         return [Tree(wheel=wheel, folder=self._trees.path(key)) for key, wheel in keys.items()]
 
-    def driver(self, target: Target, hold: Hold) -> Driver:
+    def prepare(self, target: Target) -> None:
+        """Begin to compile the driver for a target's interpreter, beside what comes before its first build. What keeps
+        it from that is told by the build."""
+        if target.revision in self._prepared:
+            return
+        self._prepared.add(target.revision)
+
+        def compile_it() -> None:
+            with suppress(Exception):
+                self.driver(target, threading.Event())
+
+        threading.Thread(target=compile_it, name="driver", daemon=True).start()
+
+    def driver(self, target: Target, cancelled: threading.Event) -> Driver:
         """The driver, compiled for a target's interpreter."""
         key = digest_of(["driver", target.revision, self._driver.digest])
         with self._trees.lock(key):
             if not self._trees.path(key).exists():
-                self._make([key], {"do": "driver", "shown_at": MOUNTED_AT}, self._driver, (), target, hold)
+                self._make([key], {"do": "driver", "shown_at": MOUNTED_AT}, self._driver, (), target, cancelled)
         return Driver(folder=self._trees.path(key), digest=self._driver.digest, script=f"{MOUNTED_AT}/inside.pyc")
 
     def _unpack(self, wheels: Mapping[str, BuiltWheel], target: Target, hold: Hold) -> None:
-        driver = self.driver(target, hold)
+        driver = self.driver(target, hold.cancelled)
         listed = [{"name": wheel.name, "filename": wheel.filename} for wheel in wheels.values()]
         task = {"do": "trees", "wheels": listed, "site_packages": target.site_packages}
         with TemporaryDirectory(dir=self._cache, prefix="wheels-") as work:
@@ -63,7 +78,7 @@ class TreeMaker:
                 path = Path(work) / wheel.filename
                 self._inputs.copy_wheel(wheel, path)
                 mounts.append(Mount(source=path, target=f"/in/{wheel.filename}"))
-            self._make(list(wheels), task, driver, mounts, target, hold)
+            self._make(list(wheels), task, driver, mounts, target, hold.cancelled)
 
     def _make(
         self,
@@ -72,7 +87,7 @@ class TreeMaker:
         driver: Driver,
         inputs: Sequence[Mount],
         target: Target,
-        hold: Hold,
+        cancelled: threading.Event,
     ) -> None:
         """Have the driver fill a folder for each of the keys."""
         folders = [self._trees.begin(key) for key in keys]
@@ -93,7 +108,7 @@ class TreeMaker:
         )
         what = ", ".join(mount.target.removeprefix("/in/") for mount in inputs) or "the driver"
         said = bytearray()
-        result = self._sandbox.run(run, log=said.extend, cancelled=hold.cancelled)
+        result = self._sandbox.run(run, log=said.extend, cancelled=cancelled)
         answer = read_answer(result, f"unpacking {what}", self._limits)
         answer.body.close()
         if answer.facts.get("outcome") == "full":
