@@ -175,14 +175,14 @@ def home() -> Iterator[Home]:
 
 @contextmanager
 def open_home(upstream: Upstream) -> Iterator[Home]:
-    """A fresh home; whatever its commands started must be gone a second after they ended."""
+    """A fresh home; whatever its commands started must be gone soon after they ended."""
     root = Path(tempfile.mkdtemp(prefix="wf-"))
     try:
         for folder in ("data", "cache", "run"):
             (root / folder).mkdir(mode=0o700)
         made = Home(root=root, upstream=upstream)
         yield made
-        left = wait_until(lambda: not made.processes(), 3.0)
+        left = wait_until(lambda: not made.processes(), 15.0)
         leftovers = made.processes()
         for pid in leftovers:
             os.kill(pid, signal.SIGKILL)
