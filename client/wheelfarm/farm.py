@@ -7,18 +7,20 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from wheelfarm.errors import FarmUnavailable, HashMismatch, InputError, ProtocolError, WheelfarmError, error_from_json
-from wheelfarm.explanation import Explanation
-from wheelfarm.farm_status import FarmStatus
-from wheelfarm.forecast import Forecast
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account, source_index_path
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
+
+if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
+    from wheelfarm.explanation import Explanation
+    from wheelfarm.farm_status import FarmStatus
+    from wheelfarm.forecast import Forecast
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,8 +140,10 @@ class Farm:
         """Take leave of a request: what it still waits for, and nobody else does, is not built."""
         self._call("DELETE", f"/requests/{request_id}", timeout=2.0, patience_s=0.0)
 
-    def status(self) -> FarmStatus:
+    def status(self) -> "FarmStatus":
         """What the farm has to do."""
+        from wheelfarm.farm_status import FarmStatus
+
         return FarmStatus.from_json(self._call("GET", "/status").json())
 
     def cancel(self, name: str) -> list[JobStatus]:
@@ -179,8 +183,10 @@ class Farm:
         """Have the source index bring sdists into the store."""
         self._call("POST", "/sdists", json=[asdict(sdist) for sdist in sdists])
 
-    def explain(self, target: Target, **wanted: str) -> Explanation:
+    def explain(self, target: Target, **wanted: str) -> "Explanation":
         """Where a wheel comes from: that of a `filename` (and `sha256`), or the newest satisfying a `requirement`."""
+        from wheelfarm.explanation import Explanation
+
         return Explanation.from_json(self._call("GET", f"/explanations/{target.name}", params=wanted).json())
 
     def recipes(self) -> dict[str, str]:
@@ -191,8 +197,10 @@ class Farm:
         """A project's recipe file: its `origin`, `source` and `patches`."""
         return dict(self._call("GET", f"/recipes/{project}").json())
 
-    def forecast(self, sdists: Sequence[Sdist], target: Target) -> list[Forecast]:
+    def forecast(self, sdists: Sequence[Sdist], target: Target) -> "list[Forecast]":
         """What the farm can tell of builds before they are made, in the order of the sdists."""
+        from wheelfarm.forecast import Forecast
+
         body = {
             "target": target.name,
             "target_revision": target.revision,
