@@ -52,6 +52,16 @@ def built_metadata(sha256: str, target_revision: str) -> str:
     return f"metadata/{sha256}/{target_revision}"
 
 
+def metadata_revisions(target_revision: str, project: str) -> str:
+    """The folder of a project's revised metadata on one target."""
+    return f"revisions/{target_revision}/{project}/"
+
+
+def revised_metadata(target_revision: str, project: str, sha256: str, revision: int) -> str:
+    """Core metadata that was resolved with since a wheel told otherwise than what had been; revisions begin with 1."""
+    return f"{metadata_revisions(target_revision, project)}{sha256}/{revision:06d}"
+
+
 def hook_requirements(sha256: str, target_revision: str) -> str:
     """What `get_requires_for_build_wheel` answered on one target, as a JSON list."""
     return f"requires/{sha256}/{target_revision}.json"

@@ -17,6 +17,7 @@ from wheelfarm.errors import HashMismatch, InputError, NotFound
 from wheelfarm.job import Job, JobKind, Sdist
 from wheelfarm_services import layout
 from wheelfarm_services.sdist_head import SdistHead, bad_archive, read_head
+from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.static_metadata import static_metadata
 from wheelfarm_services.store import Store
 from wheelfarm_services.upstream import ListedSdist, ProjectPage
@@ -57,7 +58,7 @@ class LocalSources:
         """Record a local sdist, whose archive is here, with the metadata that it states."""
         stated = static_metadata(sdist, head)
         if stated is not None:
-            self._store.put(layout.static_metadata(sdist.sha256), stated)
+            SdistMetadata(self._store).keep_stated(sdist, stated)
         self._store.put(layout.local_record(sdist.sha256), json.dumps(asdict(sdist)).encode())
 
     def require(self, kind: JobKind, sdist: Sdist) -> None:
@@ -83,11 +84,6 @@ class LocalSources:
         """The sdist that was made for a job of a tree."""
         data = self._store.get(layout.local_sdist(job.sdist.sha256, job.request_key))
         return None if data is None else Sdist.from_json(json.loads(data))
-
-    def metadata(self, sdist: Sdist, target_revision: str) -> bytes | None:
-        """Core metadata of a local sdist to resolve with; None where a metadata job has to compute it first."""
-        keys = (layout.static_metadata(sdist.sha256), layout.built_metadata(sdist.sha256, target_revision))
-        return next((data for key in keys if (data := self._store.get(key)) is not None), None)
 
 
 def sdist_told_by(given: Sdist, head: SdistHead) -> Sdist:

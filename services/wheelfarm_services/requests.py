@@ -16,6 +16,7 @@ from wheelfarm_services import layout
 from wheelfarm_services.ledger import JobRecord, Ledger, Submission
 from wheelfarm_services.local_sources import LocalSources
 from wheelfarm_services.recipe_book import RecipeBook
+from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import WheelIndex
@@ -123,6 +124,7 @@ class Requests:
         self._sources = sources
         self._wheels = wheels
         self._locals = LocalSources(store)
+        self._metadata = SdistMetadata(store)
 
     def accept(self, request: Request) -> dict[str, Any]:
         """Take a request on: its sdists mirrored, itself durable, its jobs in the ledger; the status is returned.
@@ -293,11 +295,7 @@ class Requests:
             return self._wheels.find(job) is not None
         if job.kind is JobKind.SDIST:
             return self._locals.made(job) is not None
-        keys = (
-            layout.static_metadata(job.sdist.sha256),
-            layout.built_metadata(job.sdist.sha256, job.target_revision),
-        )
-        return any(self._store.size(key) is not None for key in keys)
+        return self._metadata.told_first(job.sdist, job.target_revision) is not None
 
     def _status(self, request: Request, jobs: list[Job]) -> dict[str, Any]:
         event = self._ledger.last_event()  # before what it led to is read

@@ -1,11 +1,8 @@
 """The source index: upstream's projects with the wheels stripped and the metadata of every sdist supplied.
 
-uv reads an sdist's metadata as the PEP 658 sidecar of a *virtual wheel* listed beside it, so no resolver runs a build
-backend and no wheel byte of upstream is ever fetched. Each virtual wheel carries a distinct, false sha256: with one
-for all, uv would mix them up.
+So no resolver runs a build backend, and no wheel byte of upstream is ever fetched.
 """
 
-import hashlib
 import json
 import threading
 import time
@@ -13,21 +10,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from urllib.parse import quote
 
 from wheelfarm.errors import InputError, NotFound
 from wheelfarm.job import Sdist
 from wheelfarm_services import layout
 from wheelfarm_services.sdist_head import SdistHead, read_head
+from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.static_metadata import static_metadata
 from wheelfarm_services.store import Store
 from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream
 
-_RENDERED_PAGES = 500
 _PAGE_AGE_S = 600.0
-VIRTUAL_BUILD_TAG = "0"
-"""The metadata's revision: raised when a virtual wheel's metadata must be read anew, for uv never asks twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,21 +59,21 @@ class SourceIndex:
             if not self._mirrored(sdist):
                 self._bring(self._listed(sdist))
 
-    def metadata(self, sdist: Sdist, target_revision: str) -> bytes | None:
-        """Core metadata to resolve with, for one target; None where a metadata job has to compute it first.
+    def metadata(self, sdist: Sdist, target_revision: str, revision: int = 0) -> bytes | None:
+        """A revision of the core metadata to resolve with, for one target; None where a metadata job has to compute it
+        first, or where there is no such revision.
 
         Raises what `mirror` and `static_metadata` raise.
         """
-        for key in (
-            layout.static_metadata(sdist.sha256),
-            layout.built_metadata(sdist.sha256, target_revision),
-        ):
-            if (data := self._store.get(key)) is not None:
-                return data
+        known = SdistMetadata(self._store)
+        if revision:
+            return known.revision(sdist, target_revision, revision)
+        if (data := known.told_first(sdist, target_revision)) is not None:
+            return data
         self.mirror(sdist)
         stated = static_metadata(sdist, self.head(sdist))
         if stated is not None:
-            self._store.put(layout.static_metadata(sdist.sha256), stated)
+            known.keep_stated(sdist, stated)
         return stated
 
     def head(self, sdist: Sdist) -> SdistHead:
@@ -129,67 +122,3 @@ class SourceIndex:
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(name, threading.Lock())
-
-
-class RenderedPages:
-    """Pages as they were rendered last, and their tags: a resolver asks for one again and again."""
-
-    def __init__(self) -> None:
-        self._rendered: dict[tuple[str, str], tuple[ProjectPage, bytes, str]] = {}
-
-    def render(self, page: ProjectPage, virtual_path: str) -> tuple[bytes, str]:
-        """What `render_project_page` gives, and its entity tag."""
-        key = (page.name, virtual_path)
-        found = self._rendered.get(key)
-        if found is None or found[0] is not page:
-            body = render_project_page(page, virtual_path)
-            found = (page, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
-            if len(self._rendered) >= _RENDERED_PAGES:
-                self._rendered.clear()
-            self._rendered[key] = found
-        return found[1], found[2]
-
-
-def render_project_page(page: ProjectPage, virtual_path: str) -> bytes:
-    """The project's page for resolvers: each sdist and its virtual wheel (JSON, PEP 691 with 700 and 714).
-
-    `virtual_path` is the URL path under which this target's virtual wheels lie. The sdists keep upstream's absolute
-    URLs and hashes, so that a lock does not depend on where the farm listens.
-    """
-    files: list[dict[str, Any]] = []
-    for listed in page.sdists:
-        files += [_sdist_entry(listed), _virtual_wheel_entry(listed, virtual_path)]
-    value = {
-        "meta": {"api-version": "1.1"},
-        "name": page.name,
-        "versions": [listed.sdist.version for listed in page.sdists],
-        "files": files,
-    }
-    return json.dumps(value).encode()
-
-
-def _sdist_entry(listed: ListedSdist) -> dict[str, Any]:
-    optional: dict[str, Any] = {
-        "requires-python": listed.requires_python,
-        "upload-time": listed.upload_time,
-        "size": listed.size,
-        "yanked": listed.yanked or listed.yanked == "",
-    }
-    return {
-        "filename": listed.sdist.filename,
-        "url": listed.url,
-        "hashes": {"sha256": listed.sdist.sha256},
-        **{name: value for name, value in optional.items() if value},
-    }
-
-
-def _virtual_wheel_entry(listed: ListedSdist, virtual_path: str) -> dict[str, Any]:
-    sdist = listed.sdist
-    filename = f"{sdist.name.replace('-', '_')}-{sdist.version}-{VIRTUAL_BUILD_TAG}-py3-none-any.whl"
-    return {
-        **_sdist_entry(listed),
-        "filename": filename,
-        "url": f"{virtual_path}{sdist.name}/{sdist.sha256}/{quote(filename)}",
-        "hashes": {"sha256": hashlib.sha256(f"virtual {sdist.sha256}".encode()).hexdigest()},
-        "core-metadata": True,
-    }

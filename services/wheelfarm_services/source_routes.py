@@ -1,6 +1,8 @@
 """The source index's HTTP face: project pages and metadata for resolvers, accounts of resolutions, the mirror."""
 
+import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from starlette.concurrency import run_in_threadpool
@@ -15,13 +17,18 @@ from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.basic_auth import basic_credentials
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
-from wheelfarm_services.local_sources import LocalSources, local_page
-from wheelfarm_services.requests import Requests
-from wheelfarm_services.source_index import RenderedPages, SourceIndex
+from wheelfarm_services.local_sources import local_page
+from wheelfarm_services.requests import Request, Requests
+from wheelfarm_services.sdist_metadata import SdistMetadata
+from wheelfarm_services.source_index import SourceIndex
+from wheelfarm_services.source_page import RenderedPages, accepted_type, virtual_revision
 from wheelfarm_services.static_metadata import probable_metadata
 from wheelfarm_services.store import Store
+from wheelfarm_services.stored_file import stored_file
 
-_SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
+NO_RESOLUTION = "none"
+"""In place of an id for tools that make up none, such as a user's pip or uv."""
+
 _IMMUTABLE = {"Cache-Control": "max-age=365000000, immutable"}
 
 
@@ -30,13 +37,23 @@ def source_routes(
 ) -> list[Route]:
     """Pages and metadata under `/source/VIEW/TARGET/REVISION/`, `GET /resolutions/ID`, and `POST /sdists` with a list
     of sdists that the store is to have."""
-    endpoints = _Endpoints(store=store, ledger=ledger, sources=sources, requests=requests, accounts=accounts)
+    endpoints = _Endpoints(
+        store=store,
+        ledger=ledger,
+        sources=sources,
+        requests=requests,
+        accounts=accounts,
+        metadata=SdistMetadata(store),
+    )
     source, estimate = (f"/source/{view}/{{target}}/{{revision}}" for view in ("default", "estimate"))
+    file = "{project}/{sha256}/{filename}"
     return [
         Route(source + "/simple/{project}/", endpoints.project_page),
-        Route(source + "/virtual/{project}/{sha256}/{filename}", endpoints.virtual_metadata),
+        Route(f"{source}/virtual/{file}", endpoints.virtual_metadata),
+        Route(f"{source}/sdists/{file}", endpoints.sdist),
         Route(estimate + "/simple/{project}/", endpoints.project_page),
-        Route(estimate + "/virtual/{project}/{sha256}/{filename}", endpoints.estimated_metadata),
+        Route(f"{estimate}/virtual/{file}", endpoints.estimated_metadata),
+        Route(f"{estimate}/sdists/{file}", endpoints.sdist),
         Route("/resolutions/{id}", endpoints.account),
         Route("/sdists", endpoints.mirror, methods=["POST"]),
     ]
@@ -51,10 +68,11 @@ class _Endpoints:
     sources: SourceIndex
     requests: Requests
     accounts: Accounts
+    metadata: SdistMetadata
     pages: RenderedPages = field(default_factory=RenderedPages)
 
     def project_page(self, http: HttpRequest) -> Response:
-        resolution, name = _resolution(http), http.path_params["project"]
+        path, resolution, name = http.path_params, _resolution(http), http.path_params["project"]
         local = self.accounts.local(resolution, name)
         try:
             page = local_page(local) if local else self.sources.page(name)
@@ -66,29 +84,20 @@ class _Endpoints:
             raise NotFound(f"The upstream index has no project {name}.")
         if page.without_sdist:
             self.accounts.page(resolution, name)
-        virtual = http.url.path.removesuffix(f"simple/{name}/") + "virtual/"
-        body, etag = self.pages.render(page, virtual)
-        headers = {"Cache-Control": "no-cache", "ETag": etag}
+        revisions = self.metadata.revisions(name, self._full_revision(path["target"], path["revision"]))
+        media_type = accepted_type(http.headers.get("accept", ""))
+        below = http.url.path.removesuffix(f"simple/{name}/")
+        body, etag = self.pages.render(page, below, revisions, media_type)
+        headers = {"Cache-Control": "no-cache", "ETag": etag, "Vary": "Accept"}
         if http.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
-        return Response(body, media_type=_SIMPLE_JSON, headers=headers)
+        return Response(body, media_type=media_type, headers=headers)
 
     def virtual_metadata(self, http: HttpRequest) -> Response:
         """Metadata of a virtual wheel; 425 while a job has to compute it, 404 for the wheel, which does not exist."""
-        path, resolution = http.path_params, _resolution(http)
-        sdist, local = self._virtual(http)
-        revision = self._full_revision(path["target"], path["revision"])
-        try:
-            metadata = (LocalSources(self.store) if local else self.sources).metadata(sdist, revision)
-            if metadata is None:
-                self.accounts.pending(resolution, sdist)
-                self._require_not_failed(sdist, path["target"], revision, local)
-        except WheelfarmError as error:
-            self.accounts.error(resolution, error)
-            raise
-        if metadata is None:
-            return PlainTextResponse("its metadata is not computed yet\n", 425)
-        return Response(metadata, media_type="application/octet-stream", headers=_IMMUTABLE)
+        asked = self._asked(http)
+        metadata = self._metadata(asked, asked.virtual_revision)
+        return _file(metadata, _IMMUTABLE) if metadata is not None else _pending()
 
     def estimated_metadata(self, http: HttpRequest) -> Response:
         """The same for an estimate: what a job has yet to compute is noted as pending, and is taken as its sdist
@@ -96,17 +105,23 @@ class _Endpoints:
 
         That answer is for this resolution alone, so resolvers must not keep it.
         """
-        path, resolution, (sdist, _) = http.path_params, _resolution(http), self._virtual(http)
-        try:
-            metadata = self.sources.metadata(sdist, self._full_revision(path["target"], path["revision"]))
-        except WheelfarmError as error:
-            self.accounts.error(resolution, error)
-            raise
+        asked = self._asked(http)
+        metadata = self._metadata(asked, asked.virtual_revision, failing=False)
         if metadata is None:
-            self.accounts.pending(resolution, sdist)
-            probable = probable_metadata(sdist, self.sources.head(sdist))
-            return Response(probable, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
-        return Response(metadata, media_type="application/octet-stream", headers=_IMMUTABLE)
+            probable = probable_metadata(asked.sdist, self.sources.head(asked.sdist))
+            return _file(probable, {"Cache-Control": "no-store"})
+        return _file(metadata, _IMMUTABLE)
+
+    def sdist(self, http: HttpRequest) -> Response:
+        """An sdist's bytes, or beside them its metadata, in its newest revision: what pip reads."""
+        asked = self._asked(http)
+        if asked.filename == f"{asked.sdist.filename}.metadata":
+            metadata = self._metadata(asked, self.metadata.newest(asked.sdist, asked.target_revision)[0])
+            return _file(metadata, {"Cache-Control": "no-cache"}) if metadata is not None else _pending()
+        if asked.local or asked.filename != asked.sdist.filename:
+            raise NotFound(f"The source index has no file {asked.filename}.")
+        self.sources.mirror(asked.sdist)
+        return stored_file(self.store, layout.sdist(asked.sdist.sha256), _IMMUTABLE)
 
     def account(self, http: HttpRequest) -> Response:
         return JSONResponse(self.accounts.read(http.path_params["id"], self.sources))
@@ -121,16 +136,64 @@ class _Endpoints:
         for sdist in value:
             self.sources.mirror(Sdist.from_json(json_object(sdist)))
 
-    def _virtual(self, http: HttpRequest) -> tuple[Sdist, bool]:
-        """The sdist that a virtual wheel's metadata is asked for of, and whether it is a local one that this resolution
-        sees; NotFound for the wheel itself."""
-        name, sha256, filename = (http.path_params[part] for part in ("project", "sha256", "filename"))
-        if not filename.endswith(".whl.metadata"):
-            raise NotFound("A virtual wheel has metadata only.")
-        local = self.accounts.local(_resolution(http), name)
-        if local is not None and local.sha256 == sha256:
-            return local, True
-        return self.sources.find(name, sha256), False
+    def _metadata(self, asked: "_Asked", revision: int, *, failing: bool = True) -> bytes | None:
+        """One revision of an sdist's metadata, None while it is pending, noted in the account of the resolution.
+
+        Whoever keeps no account, as stock tools do, has the job submitted.
+        """
+        try:
+            if revision or asked.local:
+                found = self._known(asked, revision)
+            else:
+                found = self.sources.metadata(asked.sdist, asked.target_revision)
+            if found is None:
+                self.accounts.pending(asked.resolution, asked.sdist)
+                if failing:
+                    self._require_not_failed(asked)
+        except WheelfarmError as error:
+            self.accounts.error(asked.resolution, error)
+            raise
+        if asked.resolution == NO_RESOLUTION:
+            self._compute(asked, wanted=found is None)
+        return found
+
+    def _known(self, asked: "_Asked", revision: int) -> bytes | None:
+        if not revision:
+            return self.metadata.told_first(asked.sdist, asked.target_revision)
+        found = self.metadata.revision(asked.sdist, asked.target_revision, revision)
+        if found is None:
+            raise NotFound(f"The metadata of {asked.sdist} has no revision {revision}.")
+        return found
+
+    def _compute(self, asked: "_Asked", *, wanted: bool) -> None:
+        """Ask for the metadata job in the name of whoever can't; take leave of it when it has answered."""
+        id_ = hashlib.sha256(f"metadata {asked.sdist.sha256} {asked.target_revision}".encode()).hexdigest()[:32]
+        if wanted:
+            self.requests.accept(
+                Request(
+                    id=id_,
+                    kind=JobKind.METADATA,
+                    target=asked.target,
+                    target_revision=asked.target_revision,
+                    sdists=(asked.sdist,),
+                )
+            )
+        elif self.store.size(layout.open_request(id_)) is not None:
+            self.requests.close(id_)
+
+    def _asked(self, http: HttpRequest) -> "_Asked":
+        """Which file of which sdist is asked for. Raises NotFound for a project, target or sdist that is not known."""
+        path, resolution = http.path_params, _resolution(http)
+        local = self.accounts.local(resolution, path["project"])
+        is_local = local is not None and local.sha256 == path["sha256"]
+        return _Asked(
+            resolution=resolution,
+            target=path["target"],
+            target_revision=self._full_revision(path["target"], path["revision"]),
+            sdist=local if local and is_local else self.sources.find(path["project"], path["sha256"]),
+            local=is_local,
+            filename=path["filename"],
+        )
 
     def _full_revision(self, target: str, prefix: str) -> str:
         keys = list(self.store.list(layout.target(target, "x").rpartition("/")[0] + "/"))
@@ -140,10 +203,11 @@ class _Endpoints:
                 return revision
         raise NotFound(f"The farm knows no target {target!r} in revision {prefix!r}.")
 
-    def _require_not_failed(self, sdist: Sdist, target: str, revision: str, local: bool) -> None:
+    def _require_not_failed(self, asked: "_Asked") -> None:
         """Raise the reason where the metadata job of an sdist has failed and is remembered."""
-        job = self.requests.job_for(JobKind.METADATA, sdist, self.requests.target(target, revision))
-        job = replace(job, source_view=LOCAL_VIEW) if local else job
+        target = self.requests.target(asked.target, asked.target_revision)
+        job = self.requests.job_for(JobKind.METADATA, asked.sdist, target)
+        job = replace(job, source_view=LOCAL_VIEW) if asked.local else job
         record = self.ledger.job(job.id)
         if record is not None and record.state is JobState.FAILED:
             failure = self.requests.failure(record)
@@ -152,7 +216,36 @@ class _Endpoints:
                 raise error
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """A file that is asked for below an sdist, on behalf of a resolution."""
+
+    resolution: str
+    target: str
+    target_revision: str
+    sdist: Sdist
+    local: bool
+    filename: str
+
+    @property
+    def virtual_revision(self) -> int:
+        """The revision that the name of a virtual wheel's metadata tells. Raises NotFound for any other file."""
+        revision = virtual_revision(self.filename)
+        if revision is None:
+            raise NotFound("A virtual wheel has metadata only.")
+        return revision
+
+
+def _file(metadata: bytes, headers: Mapping[str, str]) -> Response:
+    return Response(metadata, media_type="application/octet-stream", headers=dict(headers))
+
+
+def _pending() -> Response:
+    text = "Its metadata is being computed by a build in a sandbox: ask again in a while.\n"
+    return PlainTextResponse(text, 425, headers={"Retry-After": "5", "Cache-Control": "no-store"})
+
+
 def _resolution(http: HttpRequest) -> str:
     """The id of the resolution that asks: the user name of its credentials."""
     name = basic_credentials(http.headers.get("authorization", ""))[0]
-    return name if re.fullmatch(r"[0-9a-f]{32}", name) else "none"
+    return name if re.fullmatch(r"[0-9a-f]{32}", name) else NO_RESOLUTION

@@ -25,9 +25,9 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     stem = "%s-%s" % (TINY["wheel_name"].replace("-", "_"), TINY["wheel_version"])
     info = stem + ".dist-info"
     metadata = "Metadata-Version: 2.1\\nName: %s\\nVersion: %s\\n" % (TINY["wheel_name"], TINY["wheel_version"])
-    metadata += "Requires-Python: %s\\n" % TINY["requires_python"] if TINY["requires_python"] else ""
     metadata += "".join("Provides-Extra: %s\\n" % extra for extra in TINY["extras"])
     metadata += "".join("Requires-Dist: %s\\n" % requirement for requirement in TINY["requires_dist"])
+    metadata += "Requires-Python: %s\\n" % TINY["requires_python"] if TINY["requires_python"] else ""
     files = {path: text.encode() for path, text in TINY["modules"].items()}
     files[info + "/METADATA"] = metadata.encode()
     files[info + "/WHEEL"] = b"Wheel-Version: 1.0\\nGenerator: tiny\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
@@ -73,6 +73,8 @@ class Project:
     """Whether PKG-INFO states its metadata for good (PEP 643)."""
     code: str = ""
     build_code: str = ""
+    wheel_tells: Mapping[str, object] = field(default_factory=dict)
+    """What its wheel's METADATA has in place of the sdist's `requires_dist`, `extras` or `requires_python`."""
     wheel_name: str = ""
     wheel_version: str = ""
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -90,9 +92,7 @@ class Project:
         module = self.name.replace("-", "_")
         tiny = {
             "asks": list(self.asks),
-            "requires_dist": list(self.requires_dist),
-            "extras": list(self.extras),
-            "requires_python": self.requires_python,
+            **self._told_by_wheel(),
             "pkg_info": self._pkg_info(),
             "wheel_name": self.wheel_name or self.name,
             "wheel_version": self.wheel_version or self.version,
@@ -117,6 +117,10 @@ class Project:
         return make_tar_gz(
             {f"{self.filename.removesuffix('.tar.gz')}/{path}": data for path, data in self.files().items()}
         )
+
+    def _told_by_wheel(self) -> dict[str, object]:
+        stated = {"requires_dist": list(self.requires_dist), "extras": list(self.extras)}
+        return {**stated, "requires_python": self.requires_python, **self.wheel_tells}
 
     def _pkg_info(self) -> str:
         lines = [

@@ -22,6 +22,7 @@ from wheelfarm_services.accounts import Accounts, PageSource
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
+from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.upstream import Upstream
@@ -445,3 +446,59 @@ def test_cancellation_tells_what_ended(farm: Farm) -> None:
     assert [job["id"] for job in farm.client.post("/cancellations/abab").json()] == [job_id]
     assert farm.client.post("/cancellations/cdcd").status_code == 404
     assert farm.client.get("/cancellations/abab").status_code == 405
+
+
+SDISTS = SOURCE.replace("/simple/", "/sdists/")
+
+
+def stock(farm: Farm) -> dict[str, str]:
+    """What a tool sends that makes up no id for its resolution."""
+    return {"Authorization": basic("__token__", TOKEN)}
+
+
+def sdist_url(farm: Farm, project: Project) -> str:
+    return f"{SDISTS}app/{farm.sdist(project).sha256}/{project.filename}"
+
+
+def test_sdist_is_given_from_the_mirror_with_metadata_beside_it(farm: Farm) -> None:
+    answer = farm.client.get(sdist_url(farm, STATIC), headers=stock(farm))
+    assert answer.content == STATIC.sdist()
+    assert farm.store.get(layout.sdist(farm.sdist(STATIC).sha256)) == STATIC.sdist()
+    beside = farm.client.get(sdist_url(farm, STATIC) + ".metadata", headers=stock(farm))
+    assert beside.text == farm.metadata(STATIC).text
+    assert beside.headers["cache-control"] == "no-cache"
+
+
+def test_metadata_beside_an_sdist_is_the_newest_revision_and_the_page_tells_its_number(farm: Farm) -> None:
+    sdist, revision = farm.sdist(STATIC), make_target().revision
+    stated = farm.metadata(STATIC).content
+    built = stated + b"Requires-Dist: b\n"
+    SdistMetadata(farm.store).settle(sdist, revision, stated=stated, built=built)
+    assert farm.client.get(sdist_url(farm, STATIC) + ".metadata").content == built
+    assert farm.metadata(STATIC).content == stated
+    files = farm.client.get(SOURCE + "app/").json()["files"]
+    (virtual,) = (file["url"] for file in files if "1.0-1-py3" in file["filename"])
+    assert farm.client.get(virtual + ".metadata").content == built
+    assert farm.client.get(virtual.replace("1.0-1-", "1.0-2-") + ".metadata").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["app-2.0.tar.gz", "app-1.0.tar.gz.asc", "app-1.0.zip", "..%2fapp"])
+def test_file_that_an_sdist_is_not_is_not_found(farm: Farm, name: str) -> None:
+    assert farm.client.get(f"{SDISTS}app/{farm.sdist(STATIC).sha256}/{name}").status_code == 404
+
+
+def test_tool_that_can_submit_nothing_has_its_metadata_computed(farm: Farm) -> None:
+    first = farm.client.get(sdist_url(farm, DYNAMIC) + ".metadata", headers=stock(farm))
+    again = farm.client.get(sdist_url(farm, DYNAMIC) + ".metadata", headers=stock(farm))
+    assert (first.status_code, again.status_code) == (425, 425)
+    (request,) = farm.requests.open_requests()
+    assert [str(sdist) for sdist in request.sdists] == ["app==2.0"]
+    assert request.kind is JobKind.METADATA
+    SdistMetadata(farm.store).keep_computed(farm.sdist(DYNAMIC), make_target().revision, b"Metadata-Version: 2.1\n")
+    assert farm.client.get(sdist_url(farm, DYNAMIC) + ".metadata", headers=stock(farm)).status_code == 200
+    assert list(farm.requests.open_requests()) == []
+
+
+def test_resolution_with_an_id_submits_its_metadata_jobs_itself(farm: Farm) -> None:
+    assert farm.metadata(DYNAMIC).status_code == 425
+    assert list(farm.requests.open_requests()) == []

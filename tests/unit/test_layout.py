@@ -12,6 +12,7 @@ KEYS = {
     "sdist": layout.sdist(SHA256),
     "sdist_record": layout.sdist_record(SHA256),
     "static_metadata": layout.static_metadata(SHA256),
+    "revised_metadata": layout.revised_metadata(make_target().revision, "app", SHA256, 1),
     "built_metadata": layout.built_metadata(SHA256, make_target().revision),
     "hook_requirements": layout.hook_requirements(SHA256, make_target().revision),
     "plan": layout.plan(make_job().request_key),

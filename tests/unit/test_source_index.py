@@ -8,13 +8,14 @@ import httpx
 import pytest
 
 from tests.support.projects import Project
-from tests.support.values import make_sdist, make_target
+from tests.support.values import make_target
 from wheelfarm.errors import BadSdist, HashMismatch, InputError, NotFound, UpstreamError
 from wheelfarm.job import Sdist
 from wheelfarm_services import layout
-from wheelfarm_services.source_index import RenderedPages, SourceIndex, render_project_page
+from wheelfarm_services.sdist_metadata import SdistMetadata, Settled
+from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
-from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream
+from wheelfarm_services.upstream import Upstream
 
 STATIC = Project(name="app", requires_dist=["b>1"])
 DYNAMIC = Project(name="app", version="2.0", static=False)
@@ -168,65 +169,12 @@ def test_head_of_an_sdist_that_was_not_mirrored_is_not_found(store: DirectorySto
         source(store, index).head(index.sdist(STATIC))
 
 
-def listed(version: str, **fields: object) -> ListedSdist:
-    sdist = make_sdist("my-app", version, data=version.encode())
-    return ListedSdist(sdist=sdist, url=f"https://files.example/{sdist.filename}", **fields)  # type: ignore[arg-type]
-
-
-def rendered(*sdists: ListedSdist) -> list[dict[str, object]]:
-    page = ProjectPage(name="my-app", sdists=sdists, without_sdist=("9.0",))
-    value = json.loads(render_project_page(page, "/source/default/t/r/virtual/"))
-    assert (value["name"], value["meta"]) == ("my-app", {"api-version": "1.1"})
-    assert value["versions"] == [entry.sdist.version for entry in sdists]
-    files: list[dict[str, object]] = value["files"]
-    return files
-
-
-def test_page_is_rendered_once_for_each_target_and_anew_when_it_was_read_anew() -> None:
-    pages = RenderedPages()
-    one = ProjectPage(name="my-app", sdists=(listed("1.0"),), without_sdist=())
-    body, tag = pages.render(one, "/a/virtual/")
-    assert body == render_project_page(one, "/a/virtual/")
-    assert pages.render(one, "/a/virtual/") == (body, tag)
-    assert pages.render(one, "/a/virtual/")[0] is body
-    assert pages.render(one, "/b/virtual/")[0] == render_project_page(one, "/b/virtual/")
-    two = ProjectPage(name="my-app", sdists=(listed("1.0"), listed("2.0")), without_sdist=())
-    assert pages.render(two, "/a/virtual/")[0] == render_project_page(two, "/a/virtual/")
-    assert pages.render(two, "/a/virtual/")[1] != tag
-
-
-def test_each_sdist_has_a_virtual_wheel_with_metadata() -> None:
-    one = listed("1.0+cc.1", requires_python=">=3.8", upload_time="2024-01-02T03:04:05Z", size=7)
-    sdist, wheel = rendered(one)
-    assert sdist == {
-        "filename": one.sdist.filename,
-        "url": one.url,
-        "hashes": {"sha256": one.sdist.sha256},
-        "requires-python": ">=3.8",
-        "upload-time": "2024-01-02T03:04:05Z",
-        "size": 7,
-    }
-    assert wheel["filename"] == "my_app-1.0+cc.1-0-py3-none-any.whl"
-    assert wheel["url"] == (
-        f"/source/default/t/r/virtual/my-app/{one.sdist.sha256}/my_app-1.0%2Bcc.1-0-py3-none-any.whl"
-    )
-    assert wheel["core-metadata"] is True
-    assert wheel["requires-python"] == ">=3.8"
-
-
-def test_hashes_of_virtual_wheels_are_distinct_and_nobodys() -> None:
-    files = rendered(listed("1.0"), listed("2.0"), listed("3.0"))
-    hashes = [str(entry["hashes"]) for entry in files]
-    assert len(set(hashes)) == 6
-
-
-@pytest.mark.parametrize(("yanked", "expected"), [(False, None), ("", True), ("a reason", "a reason")])
-def test_yanks_are_passed_on_for_both(yanked: object, expected: object) -> None:
-    assert [entry.get("yanked") for entry in rendered(listed("1.0", yanked=yanked))] == [expected, expected]
-
-
-def test_sdists_keep_the_absolute_urls_of_upstream() -> None:
-    assert [entry["url"] for entry in rendered(listed("1.0"), listed("2.0"))[::2]] == [
-        "https://files.example/my_app-1.0.tar.gz",
-        "https://files.example/my_app-2.0.tar.gz",
-    ]
+def test_revised_metadata_is_given_by_its_number(store: DirectoryStore, index: FakeIndex) -> None:
+    sdist, sources = index.sdist(STATIC), source(store, index)
+    first = sources.metadata(sdist, REVISION)
+    built = b"Metadata-Version: 2.1\nName: app\nVersion: 1.0\n"
+    settled = SdistMetadata(store).settle(sdist, REVISION, stated=first, built=built)
+    assert settled == Settled(revision=1, differences=("-Requires-Dist: b>1",))
+    assert sources.metadata(sdist, REVISION) == first
+    assert sources.metadata(sdist, REVISION, 1) == built
+    assert sources.metadata(sdist, REVISION, 2) is None

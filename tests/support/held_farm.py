@@ -1,0 +1,26 @@
+"""`python -m tests.support.held_farm`: keeps this environment's embedded farm running, and tells where its source
+index is, until its stdin ends."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from wheelfarm.embedded import attached
+from wheelfarm.farm import Farm
+from wheelfarm.resolution import source_index_path
+from wheelfarm.settings import Settings
+from wheelfarm.target import host_target
+
+
+def main() -> None:
+    settings = Settings.from_environment(os.environ)
+    with attached(settings) as embedded, Farm(embedded.url, embedded.token, check=embedded.check) as farm:
+        target = host_target(Path(sys.executable), sandbox=settings.sandbox, memory=settings.cache / "targets")
+        farm.register(target)
+        print(json.dumps({"url": embedded.url + source_index_path(target), "token": embedded.token}), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
