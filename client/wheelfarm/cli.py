@@ -6,7 +6,10 @@ import click
 
 from wheelfarm import __version__
 
-_VERBS = ("install", "build", "plan", "why", "logs", "status", "cancel", "doctor", "recipe", "completion")
+_VERBS = (
+    *("install", "build", "plan", "why", "logs", "status", "cancel", "doctor", "recipe"),
+    *("worker", "services", "completion"),
+)
 
 
 class _Verbs(click.Group):

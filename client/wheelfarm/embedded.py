@@ -16,17 +16,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wheelfarm.errors import FarmUnavailable, WheelfarmError, error_from_json
+from wheelfarm.parts import environment_of, is_installed
 from wheelfarm.settings import Settings
 
 _SOCKET_PATH_BYTES = 100
-_NEEDED = ("wheelfarm_services", "wheelfarm_workers", "celery", "starlette", "installer")
-"""Modules that tell a whole installation from the client alone, which has the parts' code but not what they need."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +130,7 @@ def _connect(settings: Settings, folder: RuntimeFolder) -> socket.socket:
 
 def _start_keeper(settings: Settings, folder: RuntimeFolder) -> None:
     """Start the keeper in a session of its own and wait until it listens."""
-    if any(find_spec(name) is None for name in _NEEDED):
+    if not is_installed("all"):
         raise FarmUnavailable(
             "This installation is the client alone, and WHEELFARM_URL names no farm.",
             hint="Set WHEELFARM_URL, or install the farm's parts: pip install 'wheelfarm[all]'",
@@ -141,7 +139,7 @@ def _start_keeper(settings: Settings, folder: RuntimeFolder) -> None:
     with folder.log.open("wb") as log:
         subprocess.Popen(
             [sys.executable, "-m", "wheelfarm.keeper", str(folder.path), str(writing)],
-            env=_environment(settings),
+            env=environment_of(settings),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -154,14 +152,6 @@ def _start_keeper(settings: Settings, folder: RuntimeFolder) -> None:
     if told != "listening\n":
         reason = folder.log.read_text(errors="replace")[-2000:].strip()
         raise FarmUnavailable(f"The farm of this machine did not start:\n{reason}", hint=f"Its log: {folder.log}")
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """What the farm's processes get: this process's environment, with the settings as they are here."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("WHEELFARM_")}
-    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    changed = {name: value for name, value in given.items() if value != getattr(Settings(), name)}
-    return {**others, **{f"WHEELFARM_{name.upper()}": str(value) for name, value in changed.items()}}
 
 
 def _read_line(connection: socket.socket) -> dict[str, Any]:

@@ -162,6 +162,12 @@ class WorkerLost(FarmUnavailable):
     code, exit_code = "worker-lost", 32
 
 
+class NoWorker(FarmUnavailable):
+    """No living worker builds for the target that was asked for."""
+
+    code, exit_code = "no-worker", 39
+
+
 class NotFound(WheelfarmError):
     """The farm has no such job, request or file."""
 

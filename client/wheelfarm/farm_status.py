@@ -1,10 +1,11 @@
-"""What a farm has to do: the jobs under way, the open requests, the last failures."""
+"""What a farm has to do: the jobs under way, the open requests, the last failures, the workers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from wheelfarm.job import JobStatus
+from wheelfarm.worker import LivingWorker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,7 @@ class FarmStatus:
     jobs: tuple[JobUnderWay, ...]
     requests: tuple[OpenRequest, ...]
     failures: tuple[JobStatus, ...]
+    workers: tuple[LivingWorker, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,4 +66,5 @@ class FarmStatus:
             jobs=tuple(map(JobUnderWay.from_json, value["jobs"])),
             requests=tuple(map(OpenRequest.from_json, value["requests"])),
             failures=tuple(map(JobStatus.from_json, value["failures"])),
+            workers=tuple(map(LivingWorker.from_json, value.get("workers", ()))),
         )

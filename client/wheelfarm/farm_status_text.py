@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from wheelfarm.board import named
 from wheelfarm.farm_status import FarmStatus, JobUnderWay, OpenRequest
 from wheelfarm.job import JobState, JobStatus
+from wheelfarm.worker import LivingWorker
 
 
 def status_lines(status: FarmStatus) -> Iterator[str]:
-    """What runs, is queued, waits, is open and failed, in this order."""
+    """What runs, is queued, waits, is open and failed, and who works, in this order."""
     names = {entry.job.id: str(entry.job.sdist) for entry in status.jobs}
     for entry in status.jobs:
         yield _job_line(entry, names, status.now)
@@ -17,6 +18,8 @@ def status_lines(status: FarmStatus) -> Iterator[str]:
         yield _request_line(request, status.now)
     for failure in status.failures:
         yield _failure_line(failure, status.now)
+    for worker in status.workers:
+        yield _worker_line(worker)
     states = Counter(entry.job.state for entry in status.jobs)
     counts = [f"{states[state]} {state}" for state in (JobState.RUNNING, JobState.QUEUED, JobState.WAITING)]
     yield f"{', '.join(counts)}, {len(status.requests)} requests open, {len(status.failures)} failures of late"
@@ -50,6 +53,14 @@ def _request_line(request: OpenRequest, now: float) -> str:
 def _failure_line(job: JobStatus, now: float) -> str:
     reason = job.failure.message.partition("\n")[0] if job.failure else "for no reason that is known"
     return f"failed   {job.sdist!s:<40} {duration(now - job.finished_at)} ago ({job.id[:12]}): {reason:.200}"
+
+
+def _worker_line(worker: LivingWorker) -> str:
+    record = worker.record
+    state = "drains" if record.drains else f"{record.slots} slots"
+    served = ", ".join(f"{target.name} ({target.revision[:12]})" for target in record.targets) or "its own machine"
+    told = f"{state}, sandbox {record.sandbox}, version {record.version}, seen {duration(worker.seen_s)} ago"
+    return f"worker   {record.name:<40} {told}: {served}"
 
 
 def duration(seconds: float) -> str:

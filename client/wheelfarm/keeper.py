@@ -113,8 +113,9 @@ class Keeper:
         farm = {"WHEELFARM_BROKER": broker, "WHEELFARM_URL": self.url, "WHEELFARM_TOKEN": self.token}
         environment = {**os.environ, **farm, "PYTHONUNBUFFERED": "1"}
         # an embedded farm has no clients from before its time: theirs ended with the farm that they were attached to
-        api = ("-m", "wheelfarm_services", "--fd", str(self.api.fileno()), "--clients-since", str(time.time()))
-        worker = {**environment, "WHEELFARM_WORKER": "embedded"}
+        since = ("--embedded-since", str(time.time()))
+        api = ("-m", "wheelfarm_services", "--json", "--fd", str(self.api.fileno()), *since)
+        worker = {**environment, "WHEELFARM_WORKER": "embedded", "WHEELFARM_DRAIN_S": "0"}
         self.parts = [
             Part(name="broker", command=broker_command(self.folder), environment=environment),
             Part(
@@ -125,7 +126,7 @@ class Keeper:
             ),
             Part(
                 name="worker",
-                command=(sys.executable, "-m", "wheelfarm_workers", HOST_QUEUE),
+                command=(sys.executable, "-m", "wheelfarm_workers", HOST_QUEUE, "--json"),
                 environment=worker,
             ),
         ]

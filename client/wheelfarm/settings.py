@@ -35,6 +35,8 @@ class Settings:
     sandbox: SandboxName = "bubblewrap"
     slots: int = 2
     lease_s: float = 30.0
+    drain_s: float = 25.0
+    """How long a worker that is told to end goes on with the jobs that it has; then it hands them back."""
     build_timeout_s: float = 3600.0
     build_memory_mib: int = 8192
     build_disk_mib: int = 4096
@@ -170,6 +172,15 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[
     return accept
 
 
+def _matching(pattern: re.Pattern[str], form: str) -> Callable[[str, str], str]:
+    def accept(name: str, value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise _malformed(name, value, form)
+        return value
+
+    return accept
+
+
 def _malformed(name: str, value: str, accepted: str) -> InputError:
     return InputError(f"{_PREFIX}{name.upper()}={value!r} is not accepted.", hint=f"Accepted: {accepted}")
 
@@ -191,9 +202,11 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "sandbox": _one_of("bubblewrap", "none"),
     "slots": _number(int, 1, 64),
     "lease_s": _number(float, 1, 3600),
+    "drain_s": _number(float, 0, 7 * 86400),
     "build_timeout_s": _number(float, 1, 7 * 86400),
     "build_memory_mib": _number(int, 64, 1 << 20),
     "build_disk_mib": _number(int, 64, 1 << 20),
     "build_cores": _number(int, 0, 1024),
     "recipes": _path,
+    "worker": _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "letters, digits, . _ and -, 100 at most"),
 }

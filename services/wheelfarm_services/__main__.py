@@ -1,24 +1,26 @@
 """The services: `python -m wheelfarm_services` answers the API and the source index and repairs what crashes leave."""
 
-import json
 import os
 import socket
-import sys
 
 import click
 import uvicorn
 
-from wheelfarm.errors import InputError, WheelfarmError
+from wheelfarm.errors import WheelfarmError
+from wheelfarm.listening import DEFAULT_ADDRESS, Address
 from wheelfarm.settings import Settings
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
+from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.logs import log_to_stderr
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.reconciler import Reconciler
+from wheelfarm_services.refusal import refuse
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import open_store
+from wheelfarm_services.targets import RegisteredTargets, ServedTargets
 from wheelfarm_services.upstream import Upstream, default_index_url
 from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
@@ -28,33 +30,31 @@ _RECONCILED_EVERY_S = 1.0
 
 @click.command()
 @click.option("--fd", type=int, help="A listening socket that was inherited, instead of an address.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8080, show_default=True, help="The port to listen on.")
+@click.option("--listen", default=DEFAULT_ADDRESS, show_default=True, help="HOST:PORT, or unix:PATH.")
 @click.option(
-    "--clients-since", default=0.0, help="Forget requests from before (seconds since 1970) that are open yet."
+    "--embedded-since",
+    type=float,
+    help="The farm of one machine's commands, begun then (seconds since 1970): targets are as they register them, and "
+    "requests from before are forgotten.",
 )
-def main(fd: int | None, host: str, port: int, clients_since: float) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Tell as JSON what keeps the services from running.")
+def main(fd: int | None, listen: str, embedded_since: float | None, as_json: bool) -> None:
     """Answer the farm's API until told to stop."""
     log_to_stderr()
     try:
         settings = Settings.from_environment(os.environ, required=["broker"])
-        serve(settings, listening(fd, host, port), clients_since=clients_since)
+        if fd is not None:
+            listener = socket.socket(fileno=fd)
+        else:
+            address = Address.parse(listen)
+            address.require_safe(settings.token)
+            listener = address.bind()
+        serve(settings, listener, embedded_since=embedded_since)
     except WheelfarmError as error:
-        print(json.dumps(error.to_json()), flush=True)
-        sys.exit(error.exit_code)
+        refuse(error, as_json=as_json)
 
 
-def listening(fd: int | None, host: str, port: int) -> socket.socket:
-    """The socket to answer on. Raises InputError when the address is taken."""
-    if fd is not None:
-        return socket.socket(fileno=fd)
-    try:
-        return socket.create_server((host, port))
-    except OSError as error:
-        raise InputError(f"The API can't listen on {host}:{port}: {error.strerror}.") from error
-
-
-def serve(settings: Settings, listener: socket.socket, *, clients_since: float) -> None:
+def serve(settings: Settings, listener: socket.socket, *, embedded_since: float | None) -> None:
     """Run API, source index and reconciler in this process."""
     store = open_store(settings)
     redis = redis_client(settings.broker)
@@ -63,7 +63,16 @@ def serve(settings: Settings, listener: socket.socket, *, clients_since: float) 
     sources = SourceIndex(store, Upstream(settings.index or default_index_url(os.environ)))
     recipes = RecipeBook(store)
     recipes.publish(settings.recipes if settings.recipes.name else None)
-    requests = Requests(store, ledger, sources, WheelIndex(store), recipes, clients_since=clients_since)
+    fleet = Fleet(redis)
+    requests = Requests(
+        store,
+        ledger,
+        sources,
+        WheelIndex(store),
+        recipes,
+        targets=RegisteredTargets(store) if embedded_since is not None else ServedTargets(store, fleet),
+        clients_since=embedded_since or 0.0,
+    )
     services = Services(
         store=store,
         ledger=ledger,
@@ -71,6 +80,7 @@ def serve(settings: Settings, listener: socket.socket, *, clients_since: float) 
         requests=requests,
         accounts=Accounts(redis),
         recipes=recipes,
+        fleet=fleet,
         token=settings.token,
     )
     reconciler = Reconciler(ledger, redis, requests, wake, every_s=_RECONCILED_EVERY_S)

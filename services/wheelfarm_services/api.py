@@ -19,6 +19,7 @@ from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.basic_auth import basic_credentials
 from wheelfarm_services.explanations import explanation_routes
+from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.forecasts import forecast_routes
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
@@ -45,6 +46,7 @@ class Services:
     requests: Requests
     accounts: Accounts
     recipes: RecipeBook
+    fleet: Fleet
     token: str
 
 
@@ -62,7 +64,7 @@ def create_app(services: Services) -> ASGIApp:
         Route("/wheels/{sha256}/{filename}", endpoints.wheel),
         Route("/flat/{target}/", endpoints.flat_page),
         *source_routes(services.store, services.ledger, services.sources, services.requests, services.accounts),
-        *overview_routes(services.ledger, services.requests),
+        *overview_routes(services.ledger, services.requests, services.fleet),
         *explanation_routes(services.store),
         Route("/recipes", endpoints.recipes),
         Route("/recipes/{project}", endpoints.recipe),
@@ -87,7 +89,7 @@ class _Endpoints:
         target = Target.from_json(json_object(await read_json_body(http)))
         if (target.name, target.revision) != (http.path_params["name"], http.path_params["revision"]):
             raise InputError("target: the path and the body name different targets.")
-        self._services.requests.register(target)
+        await run_in_threadpool(self._services.requests.register, target)
         return Response(status_code=204)
 
     async def submit(self, http: HttpRequest) -> Response:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from wheelfarm.errors import InputError
 from wheelfarm.farm_status import FarmStatus, JobUnderWay, OpenRequest
 from wheelfarm.job import Job, JobStatus
+from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import JobRecord, Ledger
 from wheelfarm_services.requests import Requests
 
@@ -22,11 +23,11 @@ _MOST_REQUESTS = 200
 _FAILURES = 10
 
 
-def overview_routes(ledger: Ledger, requests: Requests) -> list[Route]:
+def overview_routes(ledger: Ledger, requests: Requests, fleet: Fleet) -> list[Route]:
     """`GET /status`, and `POST /cancellations/ID` with the beginning of a request's or a job's id."""
 
     def status(_: HttpRequest) -> Response:
-        return JSONResponse(farm_status(ledger, requests).to_json())
+        return JSONResponse(farm_status(ledger, requests, fleet).to_json())
 
     def cancel(http: HttpRequest) -> Response:
         return JSONResponse([job.to_json() for job in requests.cancel(http.path_params["name"])])
@@ -37,13 +38,14 @@ def overview_routes(ledger: Ledger, requests: Requests) -> list[Route]:
     ]
 
 
-def farm_status(ledger: Ledger, requests: Requests) -> FarmStatus:
-    """What is under way and open, and what failed last; of each no more than anybody reads."""
+def farm_status(ledger: Ledger, requests: Requests, fleet: Fleet) -> FarmStatus:
+    """What is under way and open, what failed last, and who works; of each no more than anybody reads."""
     return FarmStatus(
         now=ledger.now(),
         jobs=tuple(_under_way(ledger.unfinished(_MOST_JOBS), requests)),
         requests=tuple(islice(_open_requests(requests), _MOST_REQUESTS)),
         failures=tuple(job for _, job in _readable(ledger.recently_failed(_FAILURES), requests)),
+        workers=tuple(fleet.workers()),
     )
 
 

@@ -19,6 +19,7 @@ from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import Store
+from wheelfarm_services.targets import RegisteredTargets, Targets
 from wheelfarm_services.wheel_index import WheelIndex
 
 logger = logging.getLogger(__name__)
@@ -115,8 +116,10 @@ class Requests:
         wheels: WheelIndex,
         recipes: RecipeBook,
         *,
+        targets: Targets | None = None,
         clients_since: float = 0.0,
     ) -> None:
+        self._targets = targets or RegisteredTargets(store)
         self._clients_since = clients_since
         self._store = store
         self._recipes = recipes
@@ -129,7 +132,8 @@ class Requests:
     def accept(self, request: Request) -> dict[str, Any]:
         """Take a request on: its sdists mirrored, itself durable, its jobs in the ledger; the status is returned.
 
-        Safe to repeat. Raises InputError for an sdist that the source index does not list and an unknown target.
+        Safe to repeat. Raises InputError for an sdist that the source index does not list and an unknown target, and
+        NoWorker when something has to be made for a target that nobody serves.
         """
         target = self.target(request.target, request.target_revision)
         jobs = [
@@ -142,6 +146,7 @@ class Requests:
             list(pool.map(lambda sdist: self._provide(request, sdist), request.sdists))
         missing = [job for job in jobs if not self._finished(job)]
         if missing:
+            self._targets.require_served(target)
             self._store.put(layout.open_request(request.id), json.dumps(asdict(request)).encode())
             self._submit(request, missing)
         return self._status(request, jobs)
@@ -232,11 +237,8 @@ class Requests:
         return bool(missing)
 
     def target(self, name: str, revision: str) -> Target:
-        """A registered target. Raises InputError when there is none of that name and revision."""
-        data = self._store.get(layout.target(name, revision))
-        if data is None:
-            raise InputError(f"The farm knows no target {name!r} in revision {revision[:16]!r}.")
-        return Target.from_json(json.loads(data))
+        """The target of that name and revision, with the queue of its jobs. Raises InputError where there is none."""
+        return self._targets.known(name, revision)
 
     def job_for(self, kind: JobKind, sdist: Sdist, target: Target) -> Job:
         """The job that a request for an sdist would get now."""
@@ -244,8 +246,8 @@ class Requests:
         return self._recipes.apply(job, target.python_version)
 
     def register(self, target: Target) -> None:
-        """Make a target known."""
-        self._store.put_new(layout.target(target.name, target.revision), json.dumps(target.to_json()).encode())
+        """A client names the target that it wants wheels for. Raises NoWorker for one that nobody ever served."""
+        self._targets.register(target)
 
     def job(self, prefix: str) -> JobStatus:
         """The job whose id begins with `prefix`. Raises NotFound when there is none or more than one."""

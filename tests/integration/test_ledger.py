@@ -425,6 +425,31 @@ def test_job_that_keeps_killing_its_worker_fails(ledger: Ledger) -> None:
     assert state(ledger, "a") is JobState.FAILED
 
 
+def test_job_that_is_handed_back_is_claimable_at_once_and_uncharged(ledger: Ledger, woken: list[str]) -> None:
+    submit(ledger, "a")
+    held = claim(ledger)
+    woken.clear()
+    for _ in range(20):
+        assert ledger.hand_back(held) is FailureOutcome.REQUEUED
+        held = claim(ledger)
+    assert woken == [QUEUE] * 20
+    assert job(ledger, "a").attempt == 1
+
+
+def test_job_that_another_worker_has_is_not_handed_back(ledger: Ledger) -> None:
+    old, _ = superseded_claim(ledger)
+    assert ledger.hand_back(old) is FailureOutcome.LOST
+    assert state(ledger, "a") is JobState.RUNNING
+
+
+def test_cancelled_job_that_is_handed_back_is_cancelled(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    held = claim(ledger)
+    ledger.cancel("r1")
+    assert ledger.hand_back(held) is FailureOutcome.CANCELLED
+    assert state(ledger, "a") is JobState.CANCELLED
+
+
 # Cancelling.
 
 

@@ -32,6 +32,7 @@ class FakeLedger:
     completed: list[tuple[Claim, str]] = field(default_factory=list)
     failed: list[tuple[Claim, str, bool, float]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    handed_back: list[Claim] = field(default_factory=list)
     waits: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     beats: int = 0
 
@@ -107,6 +108,11 @@ class FakeLedger:
         self._fail("fail")
         self.failed.append((claim, failure, retry, remember_s))
         return FailureOutcome.FAILED
+
+    def hand_back(self, claim: Claim) -> FailureOutcome:
+        self._fail("hand_back")
+        self.handed_back.append(claim)
+        return FailureOutcome.REQUEUED
 
     def _fail(self, operation: str) -> None:
         if operation in self.errors:

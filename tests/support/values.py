@@ -5,6 +5,7 @@ import hashlib
 from wheelfarm.job import Job, JobKind, Sdist
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
+from wheelfarm.worker import ServedTarget, WorkerRecord
 
 
 def make_sdist(name: str = "app", version: str = "1.0", *, filename: str = "", data: bytes = b"sdist") -> Sdist:
@@ -53,4 +54,27 @@ def make_built_wheel(
         filename=filename or f"{name.replace('-', '_')}-{version}-1-py3-none-any.whl",
         sha256=hashlib.sha256(data).hexdigest(),
         size=len(data),
+    )
+
+
+def make_worker_record(name: str = "w1", *targets: Target) -> WorkerRecord:
+    """A worker of four slots that serves these targets, or `make_target()`."""
+    return WorkerRecord(
+        name=name,
+        host="build1",
+        pid=7,
+        targets=tuple(
+            ServedTarget(
+                name=target.name,
+                revision=target.revision,
+                queue=target.queue,
+                python_version=target.python_version,
+                platform=target.platform,
+            )
+            for target in targets or (make_target(),)
+        ),
+        slots=4,
+        sandbox="bubblewrap",
+        version="1",
+        started_at=900.0,
     )

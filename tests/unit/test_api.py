@@ -17,9 +17,11 @@ from wheelfarm.errors import FarmUnavailable, WheelfarmError
 from wheelfarm.farm_status import FarmStatus
 from wheelfarm.job import Failure, FailureClass, JobKind, JobState, Sdist
 from wheelfarm.resolution import Account, source_index_path
+from wheelfarm.worker import LivingWorker
 from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts, PageSource
 from wheelfarm_services.api import Services, create_app
+from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
@@ -90,6 +92,13 @@ class FakeAccounts:
         return {"pending": [], "unknown": ["x"], "without_sdist": {}, "with_sdist": {}, "errors": []}
 
 
+class NobodyWorks:
+    """A fleet without workers."""
+
+    def workers(self) -> list[LivingWorker]:
+        return []
+
+
 class Farm:
     """The API over a real store, a fake ledger and an upstream of two projects."""
 
@@ -112,6 +121,7 @@ class Farm:
             requests=self.requests,
             accounts=cast(Accounts, self.accounts),
             recipes=recipes,
+            fleet=cast(Fleet, NobodyWorks()),
             token=TOKEN,
         )
         self.app = create_app(services)

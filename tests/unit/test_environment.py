@@ -159,7 +159,7 @@ def test_key_of_a_tree_changes_with_wheel_target_and_driver() -> None:
 
 
 def test_tree_is_in_the_cache_only_once_it_is_whole(tmp_path: Path) -> None:
-    cache, key = TreeCache(tmp_path / "trees"), "ab" * 32
+    cache, key = TreeCache(tmp_path / "trees", tmp_path), "ab" * 32
     folder = cache.begin(key)
     (folder / "half").write_bytes(b"")
     assert not cache.path(key).exists()
@@ -170,23 +170,26 @@ def test_tree_is_in_the_cache_only_once_it_is_whole(tmp_path: Path) -> None:
     assert (cache.path(key) / "file").read_bytes() == b"whole"
 
 
-def test_half_made_trees_of_a_former_worker_are_cleared_away_and_whole_ones_kept(tmp_path: Path) -> None:
-    cache = TreeCache(tmp_path / "trees")
-    cache.finish("ab" * 32, cache.begin("ab" * 32))
-    half = cache.begin("cd" * 32)
-    later = TreeCache(tmp_path / "trees")
-    assert not half.exists()
-    assert later.path("ab" * 32).exists()
+def test_tree_that_another_worker_made_meanwhile_stands(tmp_path: Path) -> None:
+    caches = [TreeCache(tmp_path / "trees", tmp_path / name) for name in ("one", "two")]
+    for cache, name in zip(caches, ("one", "two"), strict=True):
+        (tmp_path / name).mkdir()
+        (cache.begin("ab" * 32) / "file").write_text(name)
+    paths = [cache.finish("ab" * 32, next((tmp_path / name).iterdir())) for cache, name in
+             zip(caches, ("one", "two"), strict=True)]  # fmt: skip
+    assert paths[0] == paths[1]
+    assert (paths[0] / "file").read_text() == "one"
+    assert list((tmp_path / "two").iterdir()) == []
 
 
 def test_tree_that_cannot_be_kept_is_a_fault_of_the_farm(tmp_path: Path) -> None:
-    cache = TreeCache(tmp_path / "trees")
+    cache = TreeCache(tmp_path / "trees", tmp_path)
     with pytest.raises(FarmUnavailable):
         cache.finish("ab" * 32, tmp_path / "absent")
 
 
 def test_tree_is_made_by_one_at_a_time(tmp_path: Path) -> None:
-    cache = TreeCache(tmp_path / "trees")
+    cache = TreeCache(tmp_path / "trees", tmp_path)
     with cache.lock("a"):
         assert not cache.lock("a").acquire(blocking=False)
         assert cache.lock("b").acquire(blocking=False)

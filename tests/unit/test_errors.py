@@ -30,6 +30,7 @@ INTERFACE = {
     "farm-unavailable": 30,
     "sandbox-unavailable": 31,
     "worker-lost": 32,
+    "no-worker": 39,
     "not-found": 33,
     "protocol": 34,
     "machine-unfit": 35,

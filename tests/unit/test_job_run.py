@@ -51,10 +51,12 @@ class Worker:
     def run(self, work: Work, *claims: Claim, lease_s: float = 60.0) -> None:
         """Have the claims, or one of the usual job, worked on."""
         self.ledger.claims = list(claims) or [make_claim()]
-        runner = JobRunner(
+        self.runner(work, lease_s=lease_s).run_all("host")
+
+    def runner(self, work: Work, lease_s: float = 60.0) -> JobRunner:
+        return JobRunner(
             ledger=self.ledger.as_ledger, store=self.store, pipeline=Pipeline(work), worker="w1", lease_s=lease_s
         )
-        runner.run_all("host")
 
     def fail(self, error: Exception) -> tuple[Failure, bool, float]:
         """What the ledger is told when the work raises `error`: the failure, whether to retry, how long it stands."""
@@ -140,6 +142,7 @@ CLASSES = {
     "no-sdist": FailureClass.INPUT,
     "hash-mismatch": FailureClass.INPUT,
     "bad-sdist": FailureClass.INPUT,
+    "no-worker": FailureClass.INFRASTRUCTURE,
     "not-found": FailureClass.INPUT,
     "install-failed": FailureClass.INPUT,
     "build-failed": FailureClass.BUILD,
@@ -355,3 +358,55 @@ def test_ledger_that_is_gone_at_the_end_is_the_callers_to_know(worker: Worker) -
     worker.ledger.errors = {"complete": FarmUnavailable("gone"), "fail": FarmUnavailable("gone")}
     with pytest.raises(FarmUnavailable):
         worker.run(lambda job, hold: {})
+
+
+class TestHandingBack:
+    def test_a_running_job_is_ended_and_queued_again_and_none_is_claimed_after_it(self, worker: Worker) -> None:
+        claims = [make_claim(), make_claim(TOOL)]
+        worker.ledger.claims = list(claims)
+
+        def work(job: Job, hold: Hold) -> dict[str, Any]:
+            runner.stop_claiming()
+            runner.hand_back()
+            assert hold.cancelled.is_set()
+            raise JobCancelled("The sandbox was ended.")
+
+        runner = worker.runner(work)
+        runner.run_all("host")
+        assert worker.ledger.handed_back == [claims[0]]
+        assert worker.ledger.claims == [claims[1]]
+        assert worker.ledger.failed == []
+
+    def test_a_job_that_is_done_before_it_sees_the_wish_stays_done(self, worker: Worker) -> None:
+        def work(job: Job, hold: Hold) -> dict[str, Any]:
+            runner.stop_claiming()
+            runner.hand_back()
+            return {}
+
+        worker.ledger.claims = [make_claim()]
+        runner = worker.runner(work)
+        runner.run_all("host")
+        assert len(worker.ledger.completed) == 1
+        assert worker.ledger.handed_back == []
+
+    def test_a_job_that_does_not_end_is_queued_again_while_it_runs(self, worker: Worker) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def work(job: Job, hold: Hold) -> dict[str, Any]:
+            begun.set()
+            go_on.wait(10)
+            return {}
+
+        worker.ledger.claims = [make_claim()]
+        runner = worker.runner(work)
+        thread = threading.Thread(target=runner.run_all, args=("host",))
+        thread.start()
+        assert begun.wait(10)
+        runner.stop_claiming()
+        runner.hand_back()
+        assert not runner.wait_until_idle(0)
+        runner.abandon()
+        assert worker.ledger.handed_back == [make_claim()]
+        go_on.set()
+        thread.join()
+        assert runner.wait_until_idle(0)

@@ -1,32 +1,41 @@
-"""The worker: `python -m wheelfarm_workers QUEUE…` takes jobs of these queues until it is told to stop."""
+"""The worker: `python -m wheelfarm_workers` takes jobs until it is told to stop; `wheelfarm worker` starts it."""
 
 import errno
-import json
 import logging
 import os
-import sys
+import socket
+import time
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
-from celery.apps.worker import Worker
-from celery.signals import setup_logging
+import click
 
+from wheelfarm import __version__
 from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.farm import Farm
 from wheelfarm.settings import Settings
-from wheelfarm_services.ledger import Ledger
+from wheelfarm.worker import ServedTarget, WorkerRecord
+from wheelfarm_services.fleet import Fleet
+from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.logs import log_to_stderr
+from wheelfarm_services.refusal import refuse
 from wheelfarm_services.store import open_store
-from wheelfarm_services.wakeups import TASK, Wakeups, celery_app, celery_queue, farm_queue
+from wheelfarm_services.targets import define, queue_of
+from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
+from wheelfarm_workers.drain import Drain
 from wheelfarm_workers.driver import lay_out_driver
 from wheelfarm_workers.failure import disk_full
 from wheelfarm_workers.job_run import JobRunner
 from wheelfarm_workers.pipeline import Pipeline
+from wheelfarm_workers.presence import Presence
 from wheelfarm_workers.sandbox import Limits, Sandbox
 from wheelfarm_workers.sandbox.bubblewrap import BubblewrapSandbox
 from wheelfarm_workers.sandbox.unconfined import UnconfinedSandbox
+from wheelfarm_workers.serving import serve
+from wheelfarm_workers.targets import OwnTargets, RegisteredTargets, own_target
+from wheelfarm_workers.workplace import clear_abandoned, open_workplace
 
 logger = logging.getLogger(__name__)
 
@@ -34,64 +43,99 @@ _PLANNING = 1
 """How many jobs are planned or published while every slot builds; more would keep jobs from other workers."""
 
 
-def main() -> None:
-    """Run a worker. What keeps it from starting goes, as JSON, to stdout's last line, and its code to the status."""
+@click.command()
+@click.argument("queues", nargs=-1)
+@click.option("--target", "targets", multiple=True, help="A target to build for: host or host:PYTHON.")
+@click.option("--json", "as_json", is_flag=True, help="Tell as JSON what keeps the worker from running.")
+def main(queues: tuple[str, ...], targets: tuple[str, ...], as_json: bool) -> None:
+    """Run a worker. The QUEUES are those of an embedded farm, whose commands register what they want wheels for."""
     log_to_stderr()
     try:
         settings = Settings.from_environment(os.environ, required=["url", "broker"])
-        if not sys.argv[1:]:
-            raise InputError("A worker needs the queues to serve.")
-        run_worker(settings, sys.argv[1:])
+        if not queues and not targets:
+            raise InputError("A worker needs targets to serve.", hint="Give it --target host")
+        run_worker(settings, queues, targets)
     except WheelfarmError as error:
-        _refuse(error)
+        refuse(error, as_json=as_json)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _refuse(disk_full(error))
+        refuse(disk_full(error), as_json=as_json)
 
 
-def _refuse(error: WheelfarmError) -> NoReturn:
-    print(json.dumps(error.to_json()), flush=True)
-    sys.exit(error.exit_code)
-
-
-def run_worker(settings: Settings, queues: list[str]) -> None:
-    """Serve the queues with as many slots as the settings give, until SIGTERM."""
+def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, ...]) -> None:
+    """Serve the queues, or the queues of these targets, with as many slots as the settings give, until SIGTERM."""
+    name = settings.worker or f"{socket.gethostname()[:60]}-{uuid.uuid4().hex[:8]}"
     cache = settings.cache / "worker"
-    cache.mkdir(parents=True, exist_ok=True)
-    limits = Limits(
-        wall_s=settings.build_timeout_s,
-        memory_bytes=settings.build_memory_mib << 20,
-        build_bytes=settings.build_disk_mib << 20,
-    )
-    sandbox = open_sandbox(settings, cache)
-    try:
+    with ExitStack() as stack:
+        workplace = open_workplace(cache / "work", name)
+        stack.callback(workplace.close)
+        clear_abandoned(cache / "work")
+        sandbox = open_sandbox(settings, workplace.path)
+        stack.callback(sandbox.close)
         sandbox.probe()
         app = celery_app(settings.broker)
         ledger = Ledger(settings.broker, wake=Wakeups(app))
         store = open_store(settings)
+        own = OwnTargets(own_target(target, settings) for target in targets)
+        for target in own.targets:
+            define(store, target)
+        record = worker_record(name, settings, own)
+        presence = Presence(Fleet(redis_client(settings.broker)), record, lease_s=settings.lease_s)
+        if settings.worker:
+            ledger.release(name)
+        limits = limits_of(settings)
         pipeline = Pipeline(
             store=store,
             wheels=WheelIndex(store),
             farm=Farm(settings.url, settings.token),
             sandbox=sandbox,
-            driver=lay_out_driver(cache),
+            driver=lay_out_driver(cache, workplace.path),
+            targets=own if targets else RegisteredTargets(store),
             cache=cache,
+            work=workplace.path,
             limits=limits,
             cores=settings.build_cores or cores_of(limits),
         )
-        name = settings.worker or uuid.uuid4().hex
-        if settings.worker:
-            ledger.release(name)
         runner = JobRunner(ledger=ledger, store=store, pipeline=pipeline, worker=name, lease_s=settings.lease_s)
+        drain = Drain(runner, grace_s=settings.drain_s, began=presence.drain, last_act=sandbox.close)
+        stack.enter_context(presence)
+        served = [*queues, *(target.queue for target in record.targets)]
+        logger.info("worker serves", extra={"worker": name, "queues": served, "slots": settings.slots})
+        serve(app, served, runner.run_all, threads=settings.slots + _PLANNING, stop=drain.signalled)
+        logger.info("worker ends", extra={"worker": name})
 
-        @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
-        def run(task: object) -> None:
-            runner.run_all(farm_queue(task.request.delivery_info["routing_key"]))  # type: ignore[attr-defined]
 
-        serve(app, queues, settings.slots + _PLANNING)
-    finally:
-        sandbox.close()
+def worker_record(name: str, settings: Settings, own: OwnTargets) -> WorkerRecord:
+    """What a worker tells of itself."""
+    return WorkerRecord(
+        name=name,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        targets=tuple(
+            ServedTarget(
+                name=target.name,
+                revision=target.revision,
+                queue=queue_of(target),
+                python_version=target.python_version,
+                platform=target.platform,
+            )
+            for target in own.targets
+        ),
+        slots=settings.slots,
+        sandbox=settings.sandbox,
+        version=__version__,
+        started_at=time.time(),
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What one build may use, unless its recipe says otherwise."""
+    return Limits(
+        wall_s=settings.build_timeout_s,
+        memory_bytes=settings.build_memory_mib << 20,
+        build_bytes=settings.build_disk_mib << 20,
+    )
 
 
 def cores_of(limits: Limits) -> int:
@@ -100,34 +144,12 @@ def cores_of(limits: Limits) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), limits.memory_bytes >> 30))
 
 
-def open_sandbox(settings: Settings, cache: Path) -> Sandbox:
+def open_sandbox(settings: Settings, work: Path) -> Sandbox:
     """The sandbox back end that the settings name."""
     if settings.sandbox == "none":
         logger.warning("builds are not isolated: --sandbox none")
-        return UnconfinedSandbox(slots=settings.slots, work_dir=cache)
-    return BubblewrapSandbox(slots=settings.slots, work_dir=cache)
-
-
-def serve(app: object, queues: list[str], threads: int) -> None:
-    """Consume tokens in a pool of so many threads; the remote control that a farm does not use is left out."""
-    setup_logging.connect(_leave_logging_alone)
-    worker = Worker(
-        app=app,
-        hostname=f"wheelfarm@{uuid.uuid4().hex[:8]}",
-        pool_cls="threads",
-        concurrency=threads,
-        queues=[celery_queue(queue) for queue in queues],
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-        redirect_stdouts=False,
-    )
-    worker.start()
-
-
-def _leave_logging_alone(**_: object) -> None:
-    """A receiver of this signal keeps Celery from configuring the loggers itself."""
+        return UnconfinedSandbox(slots=settings.slots, work_dir=work)
+    return BubblewrapSandbox(slots=settings.slots, work_dir=work)
 
 
 if __name__ == "__main__":

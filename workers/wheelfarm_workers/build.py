@@ -31,14 +31,16 @@ class Builder:
     """Runs the driver for each build, upon the trees of what it needs."""
 
     def __init__(
-        self, *, sandbox: Sandbox, driver: Driver, inputs: Inputs, cache: Path, limits: Limits, cores: int
+        self, *, sandbox: Sandbox, driver: Driver, inputs: Inputs, cache: Path, work: Path, limits: Limits, cores: int
     ) -> None:
         self._sandbox = sandbox
         self._cores = cores
         self._inputs = inputs
         self._cache = cache
         self._limits = limits
-        self._trees = TreeMaker(sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, limits=limits, cores=cores)
+        self._trees = TreeMaker(
+            sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores
+        )
 
     def build(self, planned: PlannedBuild, hold: Hold) -> Answer:
         """Build a planned wheel. Raises the reason when the driver did neither build nor ask for more."""

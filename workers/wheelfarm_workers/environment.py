@@ -4,9 +4,9 @@ Each tree is made once from its wheel's bytes, in a sandbox of its own in which 
 environment is then nothing but mounts, empty directories and symbolic links, which the sandbox makes as it starts.
 """
 
+import errno
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from wheelfarm.digest import digest_of
 from wheelfarm.errors import FarmUnavailable
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
+from wheelfarm_workers.clearing import remove_tree
 from wheelfarm_workers.placing import place
 from wheelfarm_workers.sandbox import Mount
 
@@ -85,15 +86,17 @@ def write_configuration(target: Target, folder: Path) -> Path:
 
 
 class TreeCache:
-    """Trees on the worker's disk, each made once however many builds want it."""
+    """Trees on the machine's disk, which its workers share; a worker makes each once however many builds want it.
 
-    def __init__(self, folder: Path) -> None:
+    They are made in `work`, which lies on the same file system.
+    """
+
+    def __init__(self, folder: Path, work: Path) -> None:
         self._folder = folder
+        self._work = work
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        for partial in folder.glob(".new-*"):
-            shutil.rmtree(partial, ignore_errors=True)
 
     def lock(self, key: str) -> threading.Lock:
         """Held while a tree is made."""
@@ -106,17 +109,20 @@ class TreeCache:
 
     def begin(self, key: str) -> Path:
         """An empty folder to make a tree in."""
-        folder = self._folder / f".new-{key[:40]}"
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = self._work / f"tree-{key[:40]}"
+        if folder.exists():  # from a try that failed
+            remove_tree(folder)
         folder.mkdir(mode=0o755)
         return folder
 
     def finish(self, key: str, folder: Path) -> Path:
-        """Take a made tree into the cache."""
+        """Take a made tree into the cache, unless another worker was faster with the same."""
         try:
             folder.replace(self.path(key))
         except OSError as error:
-            raise FarmUnavailable(f"The worker can't keep a tree in {self._folder}: {error.strerror}.") from error
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FarmUnavailable(f"The worker can't keep a tree in {self._folder}: {error.strerror}.") from error
+            remove_tree(folder)
         return self.path(key)
 
 

@@ -1,7 +1,6 @@
 """Inputs of a build, copied from the store to the worker's disk and verified on the way."""
 
 import hashlib
-import os
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -18,10 +17,11 @@ from wheelfarm_workers.placing import place
 class Inputs:
     """Brings sdists and wheels to where sandboxes can read them."""
 
-    def __init__(self, store: Store, farm: Farm, folder: Path) -> None:
+    def __init__(self, store: Store, farm: Farm, folder: Path, work: Path) -> None:
         self._store = store
         self._farm = farm
         self._folder = folder
+        self._work = work
         folder.mkdir(parents=True, exist_ok=True)
 
     def sdist(self, job: Job) -> Path:
@@ -36,7 +36,7 @@ class Inputs:
             key = layout.local_archive(sdist.sha256) if job.is_local else layout.sdist(sdist.sha256)
             if not job.is_local and self._store.size(key) is None:
                 self._farm.mirror([sdist])
-            _copy_verified(_opened(self._store, key, sdist.filename), sdist.sha256, sdist.filename, path)
+            _copy_verified(_opened(self._store, key, sdist.filename), sdist.sha256, sdist.filename, path, self._work)
         return path
 
     def patch(self, sha256: str) -> Path:
@@ -44,13 +44,13 @@ class Inputs:
         path = self._folder / f"{sha256}.patch"
         if not path.exists():
             source = _opened(self._store, layout.patch(sha256), f"patch {sha256[:12]}")
-            _copy_verified(source, sha256, f"patch {sha256[:12]}", path)
+            _copy_verified(source, sha256, f"patch {sha256[:12]}", path, self._work)
         return path
 
     def copy_wheel(self, wheel: BuiltWheel, path: Path) -> None:
         """Copy a wheel of the farm to `path`. Raises HashMismatch as `sdist` does."""
         key = layout.wheel(wheel.sha256, wheel.filename)
-        _copy_verified(_opened(self._store, key, wheel.filename), wheel.sha256, wheel.filename, path)
+        _copy_verified(_opened(self._store, key, wheel.filename), wheel.sha256, wheel.filename, path, path.parent)
 
 
 def _opened(store: Store, key: str, filename: str) -> BinaryIO:
@@ -62,8 +62,9 @@ def _opened(store: Store, key: str, filename: str) -> BinaryIO:
     return file
 
 
-def _copy_verified(source: BinaryIO, sha256: str, filename: str, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+def _copy_verified(source: BinaryIO, sha256: str, filename: str, path: Path, work: Path) -> None:
+    """Copy what is `sha256` to `path`, written in the folder `work` of the same file system until it is whole."""
+    partial = work / f".{path.name}.{threading.get_ident()}"
     digest = hashlib.sha256()
     with source, partial.open("wb") as copy:
         while chunk := source.read(1 << 20):

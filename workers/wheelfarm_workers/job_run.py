@@ -30,6 +30,10 @@ class JobRunner:
         self._pipeline = pipeline
         self._worker = worker
         self._lease_s = lease_s
+        self._holds: set[ClaimedHold] = set()
+        self._changed = threading.Condition()
+        self._takes_new = True
+        self._hands_back = False
 
     def run_all(self, queue: str) -> None:
         """Run jobs of the queue until none can be claimed: one token is enough to wake a slot, and slots don't wait
@@ -38,27 +42,74 @@ class JobRunner:
             pass
 
     def run_next(self, queue: str) -> bool:
-        """Claim a job of the queue and see it to its end or to its suspension; False where there was none."""
-        claim = self._ledger.claim(queue, worker=self._worker, lease_s=self._lease_s)
+        """Claim a job of the queue and see it to its end or to its suspension; False where there was none, and once
+        the worker takes no new ones."""
+        claim = self._ledger.claim(queue, worker=self._worker, lease_s=self._lease_s) if self._takes_new else None
         if claim is None:
             return False
         self._run(claim)
         return True
 
+    def stop_claiming(self) -> None:
+        """Take no new jobs."""
+        self._takes_new = False
+
+    def hand_back(self) -> None:
+        """End what runs, sandboxes included; each job is queued again as soon as it has ended."""
+        with self._changed:
+            self._hands_back = True
+            for hold in self._holds:
+                hold.hand_back()
+
+    def abandon(self) -> None:
+        """Queue again what still has not ended; what it may yet do does no harm, for all of it is safe to repeat."""
+        with self._changed:
+            left = list(self._holds)
+        for hold in left:
+            self._return(hold)
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Whether no job runs, now or within that time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._holds, timeout_s)
+
     def _run(self, claim: Claim) -> None:
-        facts = {"job": claim.job_id[:12]}
         with ClaimedHold(self._ledger, claim, self._lease_s) as hold:
+            with self._changed:
+                self._holds.add(hold)
+                if self._hands_back:
+                    hold.hand_back()
             try:
-                job = Job.from_json(json.loads(claim.spec))
-                facts |= {"sdist": str(job.sdist), "kind": job.kind, "target": job.target}
-                result = self._pipeline.run(job, hold)
-                self._keep_log(claim, hold)
-                self._ledger.complete(claim, json.dumps(result))
-                logger.info("job done", extra=facts)
-            except Suspended:
-                logger.info("job waits", extra=facts)
-            except Exception as error:
+                self._run_held(claim, hold)
+            finally:
+                with self._changed:
+                    self._holds.discard(hold)
+                    self._changed.notify_all()
+
+    def _run_held(self, claim: Claim, hold: "ClaimedHold") -> None:
+        facts = {"job": claim.job_id[:12]}
+        try:
+            job = Job.from_json(json.loads(claim.spec))
+            facts |= {"sdist": str(job.sdist), "kind": job.kind, "target": job.target}
+            result = self._pipeline.run(job, hold)
+            self._keep_log(claim, hold)
+            self._ledger.complete(claim, json.dumps(result))
+            logger.info("job done", extra=facts)
+        except Suspended:
+            logger.info("job waits", extra=facts)
+        except Exception as error:
+            if hold.handed_back and not hold.lost:
+                self._return(hold)
+            else:
                 self._fail(claim, hold, error, facts)
+
+    def _return(self, hold: "ClaimedHold") -> None:
+        try:
+            outcome = self._ledger.hand_back(hold.claim)
+        except WheelfarmError as error:
+            logger.warning("job not handed back", extra={"job": hold.claim.job_id[:12], "reason": error.message})
+        else:
+            logger.info("job handed back", extra={"job": hold.claim.job_id[:12], "outcome": outcome})
 
     def _fail(self, claim: Claim, hold: "ClaimedHold", error: Exception, facts: dict[str, str]) -> None:
         if hold.lost:
@@ -88,8 +139,9 @@ class JobRunner:
 class ClaimedHold:
     """The hold on a claimed job: heartbeats from a thread of its own, its dependencies, its log.
 
-    `cancelled` is set when the job was cancelled and when another worker has taken it over (`lost`); a ledger that does
-    not answer or has forgotten the job changes nothing, for the result is safe in the store.
+    `cancelled` is set when the job was cancelled, when another worker has taken it over (`lost`) and when another shall
+    (`handed_back`); a ledger that does not answer or has forgotten the job changes nothing, for the result is safe in
+    the store.
     """
 
     def __init__(self, ledger: Ledger, claim: Claim, lease_s: float) -> None:
@@ -97,8 +149,9 @@ class ClaimedHold:
         self.attempt = claim.attempt
         self.forced_at = claim.forced_at
         self.lost = False
+        self.handed_back = False
+        self.claim = claim
         self._ledger = ledger
-        self._claim = claim
         self._lease_s = lease_s
         self._log = bytearray()
         self._over = threading.Event()
@@ -112,6 +165,11 @@ class ClaimedHold:
         self._over.set()
         self._thread.join(timeout=1.0)
 
+    def hand_back(self) -> None:
+        """End the job's work here, for another worker to do it."""
+        self.handed_back = True
+        self.cancelled.set()
+
     def log(self, data: bytes) -> None:
         """Add to the build log; the sandbox bounds its length."""
         self._log += data
@@ -122,7 +180,7 @@ class ClaimedHold:
     def require(self, jobs: Sequence[Job], *, tolerant: bool = False) -> None:
         """See `wheelfarm_workers.hold.Hold.require`."""
         submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
-        suspension = self._ledger.suspend(self._claim, submissions, tolerant=tolerant)
+        suspension = self._ledger.suspend(self.claim, submissions, tolerant=tolerant)
         match suspension.outcome:
             case SuspensionOutcome.READY:
                 return
@@ -144,7 +202,7 @@ class ClaimedHold:
     def _beat(self) -> None:
         while not self._over.wait(self._lease_s / 4):
             try:
-                answer = self._ledger.beat(self._claim, lease_s=self._lease_s)
+                answer = self._ledger.beat(self.claim, lease_s=self._lease_s)
             except WheelfarmError:
                 continue
             if answer in (Beat.CANCEL, Beat.LOST):

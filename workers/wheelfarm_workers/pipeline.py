@@ -40,6 +40,7 @@ from wheelfarm_workers.plan import PlannedBuild, Planner, StagedSdist
 from wheelfarm_workers.publish import check_answer, publish
 from wheelfarm_workers.sandbox import Limits, Sandbox
 from wheelfarm_workers.sdist_making import SdistMaker
+from wheelfarm_workers.targets import TargetBook
 
 _ROUNDS = 4
 """How often a backend may ask for more before its build is given up."""
@@ -55,7 +56,7 @@ class FailedBuild(Exception):
 
 
 class Pipeline:
-    """Runs jobs on one worker."""
+    """Runs jobs on one worker. `cache` may be shared with other workers of the machine, `work` is its own."""
 
     def __init__(
         self,
@@ -65,7 +66,9 @@ class Pipeline:
         farm: Farm,
         sandbox: Sandbox,
         driver: Driver,
+        targets: TargetBook,
         cache: Path,
+        work: Path,
         limits: Limits,
         cores: int,
     ) -> None:
@@ -73,9 +76,9 @@ class Pipeline:
         self._wheels = wheels
         self._failures = Failures(store)
         self._first_tries = FirstTries(store)
-        self._cache = cache
+        self._work = work
         self._made_by = {"driver": driver.digest, "sandbox": sandbox.name}
-        inputs = Inputs(store, farm, cache / "sdists")
+        inputs = Inputs(store, farm, cache / "sdists", work)
         facts = {
             **self._made_by,
             "tag_policy": "native",
@@ -88,13 +91,14 @@ class Pipeline:
             recipes=RecipeBook(store),
             farm=farm,
             inputs=inputs,
+            targets=targets,
             cache=cache,
             facts=facts,
         )
-        self._builder = Builder(sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, limits=limits, cores=cores)
-        self._sdists = SdistMaker(
-            planner=self._planner, builder=self._builder, sources=LocalSources(store), cache=cache
+        self._builder = Builder(
+            sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores
         )
+        self._sdists = SdistMaker(planner=self._planner, builder=self._builder, sources=LocalSources(store), work=work)
 
     def run(self, job: Job, hold: Hold) -> dict[str, Any]:
         """Do a job; safe to repeat. Returns what the ledger keeps as its result.
@@ -170,7 +174,7 @@ class Pipeline:
             planned = self._planner.with_answer(planned, answer.requires)
             if answer.facts["outcome"] != "built":
                 return None, planned.staged
-            with TemporaryDirectory(dir=self._cache, prefix="build-") as work:
+            with TemporaryDirectory(dir=self._work, prefix="build-") as work:
                 checked = check_answer(planned.staged, answer, Path(work))
                 wheel = publish(self._wheels, planned, checked, answer, Path(work), self._made_by)
                 return wheel, planned.staged

@@ -21,6 +21,7 @@ from wheelfarm_workers.fallback import Fallback, FirstTry, era_fallback, newest_
 from wheelfarm_workers.hold import CycleClosed, Hold
 from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.resolutions import Resolutions
+from wheelfarm_workers.targets import TargetBook
 
 _EXCLUSIONS = 10
 """How many versions a plan may leave out because to build them would take the wheel that is being planned."""
@@ -70,6 +71,7 @@ class Planner:
         recipes: RecipeBook,
         farm: Farm,
         inputs: Inputs,
+        targets: TargetBook,
         cache: Path,
         facts: Mapping[str, object],
     ) -> None:
@@ -80,14 +82,17 @@ class Planner:
         self._inputs = inputs
         self._resolutions = Resolutions(farm, cache / "uv")
         self._facts = facts
-        self._targets: dict[str, Target] = {}
+        self._targets = targets
 
     def stage(self, job: Job) -> StagedSdist:
-        """Bring the job's sdist here and read its head, nothing unpacked. Raises BadSdist."""
+        """Bring the job's sdist here and read its head, nothing unpacked.
+
+        Raises BadSdist, and InputError for a target that is not this worker's.
+        """
+        target = self._targets.target(job)
         path = self._inputs.sdist(job)
         with path.open("rb") as file:
             head = read_head(job.sdist, file)
-        target = self._target(job)
         remembered = self._store.get(layout.hook_requirements(job.sdist.sha256, target.revision))
         return StagedSdist(
             job=job,
@@ -192,11 +197,3 @@ class Planner:
             local=staged.job.is_local,
             **self._facts,
         )
-
-    def _target(self, job: Job) -> Target:
-        if job.target_revision not in self._targets:
-            data = self._store.get(layout.target(job.target, job.target_revision))
-            if data is None:
-                raise FarmUnavailable(f"The store has no target {job.target} in revision {job.target_revision[:16]}.")
-            self._targets[job.target_revision] = Target.from_json(json.loads(data))
-        return self._targets[job.target_revision]

@@ -21,11 +21,11 @@ _ROUNDS = 4
 class SdistMaker:
     """Makes sdists of trees. A tree is planned as an sdist is, with what its backend wants for making one."""
 
-    def __init__(self, *, planner: Planner, builder: Builder, sources: LocalSources, cache: Path) -> None:
+    def __init__(self, *, planner: Planner, builder: Builder, sources: LocalSources, work: Path) -> None:
         self._planner = planner
         self._builder = builder
         self._sources = sources
-        self._cache = cache
+        self._work = work
 
     def make(self, job: Job, hold: Hold) -> Sdist:
         """The sdist of a job's tree, made now or before. Raises the reason when the backend makes none."""
@@ -44,8 +44,8 @@ class SdistMaker:
 
     def _keep(self, staged: StagedSdist, answer: Answer) -> Sdist:
         """Check what the backend made, and keep it. Raises BuildFailed for what is no sdist."""
-        with TemporaryDirectory(dir=self._cache, prefix="sdist-") as work:
-            path = Path(work) / "sdist"
+        with TemporaryDirectory(dir=self._work, prefix="sdist-") as folder:
+            path = Path(folder) / "sdist"
             with path.open("wb") as copy:
                 shutil.copyfileobj(answer.body, copy, 1 << 20)
             with path.open("rb") as file:

@@ -25,15 +25,15 @@ class TreeMaker:
     """Makes the trees that builds need, and keeps them."""
 
     def __init__(
-        self, *, sandbox: Sandbox, driver: Driver, inputs: Inputs, cache: Path, limits: Limits, cores: int
+        self, *, sandbox: Sandbox, driver: Driver, inputs: Inputs, cache: Path, work: Path, limits: Limits, cores: int
     ) -> None:
         self._sandbox = sandbox
         self._driver = driver
         self._inputs = inputs
-        self._cache = cache
+        self._work = work
         self._limits = limits
         self._cores = cores
-        self._trees = TreeCache(cache / "trees")
+        self._trees = TreeCache(cache / "trees", work)
         self._prepared: set[str] = set()
 
     def trees(self, wheels: Sequence[BuiltWheel], target: Target, hold: Hold) -> list[Tree]:
@@ -72,7 +72,7 @@ class TreeMaker:
         driver = self.driver(target, hold.cancelled)
         listed = [{"name": wheel.name, "filename": wheel.filename} for wheel in wheels.values()]
         task = {"do": "trees", "wheels": listed, "site_packages": target.site_packages}
-        with TemporaryDirectory(dir=self._cache, prefix="wheels-") as work:
+        with TemporaryDirectory(dir=self._work, prefix="wheels-") as work:
             mounts = []
             for wheel in wheels.values():
                 path = Path(work) / wheel.filename
@@ -112,7 +112,7 @@ class TreeMaker:
         answer = read_answer(result, f"unpacking {what}", self._limits)
         answer.body.close()
         if answer.facts.get("outcome") == "full":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._cache))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._work))
         if answer.facts.get("outcome") != "made":
             raise FarmUnavailable(f"{what} can't be unpacked: {said[-2000:].decode(errors='replace')}")
         for key, folder in zip(keys, folders, strict=True):

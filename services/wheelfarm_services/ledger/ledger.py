@@ -44,6 +44,7 @@ _OPERATIONS = (
     "claim",
     "complete",
     "fail",
+    "hand_back",
     "reap",
     "release",
     "submit",
@@ -252,6 +253,12 @@ class Ledger:
         """
         arguments = (failure, int(retry), _ms(remember_s), max_attempts)
         outcome, woken = self._run("fail", claim.job_id, claim.fence, *arguments)
+        self._wake_all(woken)
+        return FailureOutcome(outcome)
+
+    def hand_back(self, claim: Claim) -> FailureOutcome:
+        """Queues the job again without a charge: its worker ends before it is done, and not because of it."""
+        outcome, woken = self._run("hand_back", claim.job_id, claim.fence)
         self._wake_all(woken)
         return FailureOutcome(outcome)
 

@@ -26,8 +26,9 @@ class Driver:
     script: str = f"{MOUNTED_AT}/inside.py"
 
 
-def lay_out_driver(cache: Path) -> Driver:
-    """Copy the driver and its libraries to a folder of their own, named by their digest, unless it is there."""
+def lay_out_driver(cache: Path, work: Path) -> Driver:
+    """Copy the driver and its libraries to a folder of their own, named by their digest, unless it is there; by way of
+    `work`, on the same file system."""
     sources = {Path("inside.py"): Path(__file__).with_name("inside.py")}
     for library in _LIBRARIES:
         root = _library_root(library)
@@ -35,12 +36,16 @@ def lay_out_driver(cache: Path) -> Driver:
     digest = _digest(sources)
     folder = cache / "driver" / digest[:32]
     if not folder.exists():
-        partial = folder.with_suffix(".new")
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = work / "driver"
         for path, source in sources.items():
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, partial / path)
-        partial.replace(folder)
+        folder.parent.mkdir(exist_ok=True)
+        try:
+            partial.replace(folder)
+        except OSError:
+            if not folder.exists():  # another worker was faster with the same
+                raise
     return Driver(folder=folder, digest=digest)
 
 

@@ -4,13 +4,13 @@ Limits on time, memory, processes, log and result hold all the same. What a sand
 of the run lies in a temporary folder, which the command is told by WHEELFARM_ROOT.
 """
 
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from wheelfarm_workers.clearing import remove_tree
 from wheelfarm_workers.sandbox import SandboxResult, SandboxRun
 from wheelfarm_workers.sandbox.link import SpawnerLink, cancelled_result
 from wheelfarm_workers.sandbox.protocol import Descriptor, Start
@@ -44,7 +44,7 @@ class UnconfinedSandbox:
                 place.furnish()
                 return self._link.run(place.start(), input=run.input, log=log, cancelled=cancelled)
             finally:
-                _remove(place.root)
+                remove_tree(place.root)
 
     def probe(self) -> None:
         """See `Sandbox.probe`: there is nothing to be missing but the spawner."""
@@ -114,11 +114,3 @@ class Place:
 
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that hostile code made; coreutils get through trees that are deeper than Python recurses."""
-    subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL)
-    if folder.exists():
-        subprocess.run(["chmod", "-R", "u+rwx", "--", folder], stderr=subprocess.DEVNULL)
-        subprocess.run(["rm", "-rf", "--", folder], check=True)

@@ -1,0 +1,167 @@
+"""A farm of separate processes: workers come, drain, die and are replaced; what users see of it."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Home, wait_until
+from tests.support.fleet import TOKEN, SeparateFarm, separate_farm
+from tests.support.projects import Project
+from tests.support.values import make_target
+from wheelfarm.errors import InputError, NoWorker
+from wheelfarm.farm import Farm
+
+LONG = Project(name="long", build_code="import time; time.sleep(120)")
+SHORT = Project(name="short", build_code="import time; time.sleep(3)")
+
+
+@pytest.fixture
+def farm(home: Home) -> Iterator[SeparateFarm]:
+    """A broker and services that answer; the home's commands use them."""
+    folder = home.root / "farm"
+    folder.mkdir()
+    with separate_farm(folder, home.upstream.url) as made:
+        made.start_broker()
+        made.start_services()
+        home.settings |= made.client
+        yield made
+
+
+def sandboxes(home: Home) -> list[int]:
+    """The processes that build."""
+    return [pid for pid, words in home.processes().items() if "inside.py" in words]
+
+
+def builds(home: Home) -> bool:
+    return wait_until(lambda: sandboxes(home), 60)
+
+
+def test_worker_serves_its_target_and_is_told_of_and_its_wheels_come_from_the_farm(
+    home: Home, farm: SeparateFarm
+) -> None:
+    home.upstream.add(Project(name="helper"), Project(name="app", build_requires=["helper"]))
+    farm.start_worker("w1", "--slots", "1")
+    assert wait_until(lambda: "w1 " in home.run("status").out, 60), farm.logs()
+
+    done = home.run("build", "app")
+    (worker,) = home.run("status", "--json").json["workers"]
+
+    assert done.code == 0, done.err + farm.logs()
+    assert [Path(line).name for line in done.out.split()] == ["app-1.0-1-py3-none-any.whl"]
+    (target,) = worker["record"]["targets"]
+    assert (worker["record"]["name"], worker["record"]["slots"]) == ("w1", 1)
+    assert f"{target['name']} ({target['revision'][:12]})" in home.run("status").out
+    assert target["queue"].startswith(target["name"])
+
+
+def test_request_for_what_nobody_serves_says_who_serves_what(home: Home, farm: SeparateFarm) -> None:
+    farm.start_worker("w1", "--sandbox", "none")
+    assert wait_until(lambda: "w1 " in home.run("status").out, 60), farm.logs()
+
+    with Farm(farm.url, TOKEN, patience_s=0) as client, pytest.raises(NoWorker) as refused:
+        client.register(make_target("debian12-cp311"))
+
+    served = r"No worker serves the target debian12-cp311 in .*Served: host-\S+-unsandboxed \(revision"
+    assert re.search(served, refused.value.message)
+    assert "wheelfarm status" in refused.value.hint
+
+
+def test_drained_worker_finishes_in_its_grace_and_ends_with_0(home: Home, farm: SeparateFarm) -> None:
+    home.upstream.add(SHORT, LONG)
+    worker = farm.start_worker("w1", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "60"})
+    command = home.start("build", "short")
+    assert builds(home), farm.logs()
+    worker.signal(signal.SIGTERM)
+    assert wait_until(lambda: "drains" in home.run("status").out, 30), farm.logs()
+
+    _, err = command.communicate(timeout=60)
+
+    assert command.returncode == 0, err + farm.logs()
+    assert worker.process.wait(30) == 0
+    assert wait_until(lambda: home.run("status", "--json").json["workers"] == [], 10)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_what_a_drained_worker_cannot_finish_is_handed_back_with_its_sandbox_ended(
+    home: Home, farm: SeparateFarm, signals: int
+) -> None:
+    home.upstream.add(LONG)
+    grace = {"WHEELFARM_DRAIN_S": "0.5" if signals == 1 else "3600"}
+    worker = farm.start_worker("w1", "--slots", "1", settings=grace)
+    command = home.start("build", "long")
+    assert builds(home), farm.logs()
+    worker.signal(signal.SIGTERM)
+    assert wait_until(lambda: "draining" in worker.said, 30), worker.said
+    if signals == 2:
+        worker.signal(signal.SIGINT)
+
+    assert worker.process.wait(30) == 0, farm.logs()
+
+    assert sandboxes(home) == []
+    assert list((farm.root / "cache" / "worker" / "work").iterdir()) == []
+    (job,) = home.run("status", "--json").json["jobs"]
+    assert (job["job"]["state"], job["job"]["attempt"]) == ("queued", 0)
+    other = farm.start_worker("w2", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
+    assert builds(home), farm.logs()
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=30)
+    assert wait_until(lambda: not sandboxes(home), 30), farm.logs()
+    other.signal(signal.SIGTERM)
+    assert other.process.wait(30) == 0
+
+
+def test_killed_worker_leaves_nothing_that_the_next_does_not_clear(home: Home, farm: SeparateFarm) -> None:
+    home.upstream.add(LONG)
+    worker, living = farm.start_worker("w1", "--slots", "1"), None
+    command = home.start("build", "long")
+    assert builds(home), farm.logs()
+    work = farm.root / "cache" / "worker" / "work"
+    worker.kill()
+    assert wait_until(lambda: not sandboxes(home), 10), "the sandbox outlived its worker"
+    assert [path.name for path in work.iterdir()] == ["w1"]
+
+    living = farm.start_worker("w2", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
+
+    assert wait_until(lambda: [path.name for path in work.iterdir()] == ["w2"], 30), living.said
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=30)
+
+
+def test_worker_that_cannot_serve_says_why(home: Home, farm: SeparateFarm) -> None:
+    first = farm.start_worker("w1")
+    assert wait_until(lambda: "worker serves" in first.said, 60), first.said
+    refused = {
+        ("--name", "w1"): "A worker named w1 runs already",
+        ("--target", "debian12"): "'debian12' is no target of a worker",
+        ("--name", "../w"): "WHEELFARM_WORKER='../w' is not accepted",
+    }
+    for words, reason in refused.items():
+        done = home.run("worker", *words, environment=farm.environment)
+        assert (done.code, reason in done.err) == (InputError.exit_code, True), done.err
+    done = home.run("worker", "--json", environment={**farm.environment, "WHEELFARM_STORE": ""})
+    assert json.loads(done.out)["error"] == InputError.code
+    assert "WHEELFARM_STORE is not given" in done.err
+
+
+def test_services_refuse_what_they_cannot_listen_on(home: Home, farm: SeparateFarm) -> None:
+    refused = {
+        f"127.0.0.1:{farm.port}": "Address already in use",
+        "0.0.0.0:0": "would answer whoever reaches",
+        "nonsense": "is no address",
+    }
+    for address, reason in refused.items():
+        environment = {**farm.environment, "WHEELFARM_TOKEN": ""}
+        done = home.run("services", "--listen", address, environment=environment)
+        assert (done.code, reason in done.err) == (InputError.exit_code, True), done.err
+
+
+def test_services_answer_on_a_unix_socket(home: Home, farm: SeparateFarm) -> None:
+    path = farm.root / "api"
+    farm.start("more", [*farm.parts["services"].command[:3], "services", "--listen", f"unix:{path}"])
+    assert wait_until(path.is_socket, 30), farm.logs()
+    assert os.stat(path).st_mode & 0o007 == 0  # noqa: PTH116

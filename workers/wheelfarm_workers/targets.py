@@ -1,0 +1,67 @@
+"""What a worker builds for: targets that it defines itself, or those that the commands of its machine registered."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from wheelfarm.errors import InputError
+from wheelfarm.installation import environment_to_build_for
+from wheelfarm.job import Job
+from wheelfarm.settings import Settings
+from wheelfarm.target import Target, host_target
+from wheelfarm_services.store import Store
+from wheelfarm_services.targets import stored_target
+
+HOST = "host"
+
+
+class TargetBook(Protocol):
+    def target(self, job: Job) -> Target:
+        """The target to build a job for. Raises InputError for one that this worker does not build for."""
+        ...
+
+
+class OwnTargets:
+    """A fleet worker's targets, as this machine has them: whatever others say of an interpreter, none but these run."""
+
+    def __init__(self, targets: Iterable[Target]) -> None:
+        self.targets = tuple(targets)
+
+    def target(self, job: Job) -> Target:
+        for target in self.targets:
+            if (target.name, target.revision) == (job.target, job.target_revision):
+                return target
+        served = ", ".join(f"{target.name} (revision {target.revision[:12]})" for target in self.targets)
+        raise InputError(
+            f"A job for the target {job.target} in revision {job.target_revision[:12]} came to a worker that builds "
+            f"for {served} alone.",
+            hint="Which workers live, and for what: wheelfarm status",
+        )
+
+
+class RegisteredTargets:
+    """The targets of an embedded farm, whose commands are run by the worker's own user."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[tuple[str, str], Target] = {}
+
+    def target(self, job: Job) -> Target:
+        named = (job.target, job.target_revision)
+        if named not in self._known:
+            self._known[named] = stored_target(self._store, *named)
+        return self._known[named]
+
+
+def own_target(text: str, settings: Settings) -> Target:
+    """The target that `--target` names: `host`, this interpreter on this machine, or `host:PYTHON`, another one.
+
+    Raises InputError for anything else, and BadInterpreter.
+    """
+    kind, _, python = text.partition(":")
+    if kind != HOST or text == f"{HOST}:":
+        raise InputError(f"{text!r} is no target of a worker.", hint="Accepted: host or host:PYTHON, a path or a name")
+    interpreter = environment_to_build_for(os.environ, python).python if python else Path(sys.executable)
+    return host_target(interpreter, sandbox=settings.sandbox, memory=settings.cache / "targets")
