@@ -14,6 +14,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError
 
+from wheelfarm_services.ledger import Ledger
+
 StopServer = Callable[[], None]
 
 
@@ -82,6 +84,19 @@ def _empty_redis(request: pytest.FixtureRequest) -> None:
         socket = request.getfixturevalue("redis_url").removeprefix("redis+socket://")
         with Redis(unix_socket_path=socket) as client:
             client.flushall()
+
+
+@pytest.fixture
+def woken() -> list[str]:
+    """The queues of which the ledger has said that a job can be claimed."""
+    return []
+
+
+@pytest.fixture
+def ledger(redis_url: str, woken: list[str]) -> Iterator[Ledger]:
+    ledger = Ledger(redis_url, wake=woken.append, patience_s=5)
+    yield ledger
+    ledger.close()
 
 
 @pytest.fixture

@@ -37,18 +37,6 @@ def submission(name: str, queue: str = QUEUE) -> Submission:
 
 
 @pytest.fixture
-def woken() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def ledger(redis_url: str, woken: list[str]) -> Iterator[Ledger]:
-    ledger = Ledger(redis_url, wake=woken.append, patience_s=5)
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
 def server(redis_url: str) -> Iterator[Redis]:
     """The server itself, for tests that damage what it holds."""
     with Redis(unix_socket_path=redis_url.removeprefix("redis+socket://"), decode_responses=True) as client:
@@ -308,9 +296,10 @@ def test_graph_past_the_bound_is_refused(ledger: Ledger, server: Redis) -> None:
 def test_failure_reaches_all_waiting_ancestors_with_its_cause(ledger: Ledger) -> None:
     submit(ledger, "top", "other")
     suspend(ledger, claim(ledger), "left", "right")
-    other = claim(ledger)
-    suspend(ledger, claim(ledger), "bottom")
-    suspend(ledger, claim(ledger), "bottom")
+    # What is waited for is claimed before what nobody waits for, though that was queued earlier.
+    left, right, other = claim(ledger), claim(ledger), claim(ledger)
+    suspend(ledger, left, "bottom")
+    suspend(ledger, right, "bottom")
     fail(ledger, claim(ledger))
     for name in ("left", "right", "top"):
         record = job(ledger, name)
@@ -463,8 +452,9 @@ def test_cancel_takes_the_whole_tree_that_nobody_else_wants(ledger: Ledger) -> N
 def test_cancel_leaves_what_another_request_needs(ledger: Ledger) -> None:
     submit(ledger, "a", request="r1")
     submit(ledger, "b", request="r2")
-    suspend(ledger, claim(ledger), "shared", "own")
-    suspend(ledger, claim(ledger), "shared")
+    a, b = claim(ledger), claim(ledger)
+    suspend(ledger, a, "shared", "own")
+    suspend(ledger, b, "shared")
     assert sorted(ledger.cancel("r1")) == ["a", "own"]
     assert claimed_names(ledger) == ["shared"]
     assert state(ledger, "b") is JobState.WAITING
@@ -532,8 +522,9 @@ def test_cancelled_job_takes_all_that_wait_for_it(ledger: Ledger) -> None:
 def test_cancelled_job_leaves_what_others_need(ledger: Ledger) -> None:
     submit(ledger, "a", request="r1")
     submit(ledger, "b", request="r2")
-    suspend(ledger, claim(ledger), "shared", "own")
-    suspend(ledger, claim(ledger), "shared")
+    a, b = claim(ledger), claim(ledger)
+    suspend(ledger, a, "shared", "own")
+    suspend(ledger, b, "shared")
     submit(ledger, "asked-for", request="r3")
     assert sorted(ledger.cancel_job("a")) == ["a", "own"]
     assert claimed_names(ledger) == ["shared", "asked-for"]

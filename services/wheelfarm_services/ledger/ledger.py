@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import partial
 from importlib.resources import files
 from itertools import chain, islice
+from math import ceil
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -64,11 +65,13 @@ _BATCH = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """A job to be done: its id (the digest of its question), its queue, and what the worker is told."""
+    """A job to be done: its id (the digest of its question), its queue, what the worker is told, and the `seconds` that
+    it is expected to take, 0 when nobody knows."""
 
     id: str
     queue: str
     spec: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +203,11 @@ class Ledger:
         return {id_: JobState(state) for id_, state in zip(flat[::2], flat[1::2], strict=True)}
 
     def claim(self, queue: str, *, worker: str, lease_s: float) -> Claim | None:
-        """The most urgent, longest queued job of `queue`, leased to `worker`; None when there is none."""
+        """The most urgent job of `queue`, leased to `worker`; None when there is none.
+
+        Among those of one priority that is the one at the start of the longest chain of jobs that wait for it, and
+        among such equals the longest queued one.
+        """
         reply = self._run("claim", queue, worker, _ms(lease_s))
         if reply is None:
             return None
@@ -460,8 +467,8 @@ def _script_text(operation: str) -> str:
     return "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in ("prelude", operation))
 
 
-def _flattened(jobs: Iterable[Submission]) -> Iterator[str]:
-    return chain.from_iterable((job.id, job.queue, job.spec) for job in jobs)
+def _flattened(jobs: Iterable[Submission]) -> Iterator[str | int]:
+    return chain.from_iterable((job.id, job.queue, ceil(job.seconds), job.spec) for job in jobs)
 
 
 def _strings(values: Iterable[Any]) -> list[str]:

@@ -2,7 +2,7 @@
 -- It stands in front of each operation's own text. Every key carries one hash tag, so one node holds them all.
 --
 --   j:<id>   hash    the job; `state` is one of wheelfarm.job.JobState, times are ms of the server's clock
---   q:<name> zset    claimable jobs, by priority and then by arrival
+--   q:<name> zset    claimable jobs, by priority, impact, arrival
 --   d:<id>   set     every job that this one ever asked for; outlives the job's end, for those who watch
 --   u:<id>   set     those of them that are not finished. A set and not a counter: taking out twice is harmless
 --   p:<id>   set     jobs that wait for this one: u, turned round
@@ -19,6 +19,13 @@ local EVENTS_KEPT = 100000
 local NAME_BYTES = 256
 local BODY_BYTES = 1048576
 local SUBMISSIONS = 20000
+-- Impact, in seconds: its levels times the places stay below one step of priority, and 100 of those below 2^53.
+local MOST_IMPACT = 8999
+local IMPACT_STEP = 1e10
+local PRIORITY_STEP = 9e13
+local USUAL_SECONDS = 5
+local COUNTED_PARENTS = 4
+local IMPACT_WALK = 5000
 
 local woken = {}
 
@@ -65,15 +72,16 @@ end
 -- The submissions that make up the rest of the arguments, each id once.
 local function read_submissions()
   local left = #ARGV - cursor
-  if left % 3 ~= 0 or left > 3 * SUBMISSIONS then
-    refuse('submissions must be at most ' .. SUBMISSIONS .. ' triples of id, queue and spec')
+  if left % 4 ~= 0 or left > 4 * SUBMISSIONS then
+    refuse('submissions must be at most ' .. SUBMISSIONS .. ' times id, queue, seconds and spec')
   end
   local found, seen = {}, {}
   while cursor < #ARGV do
-    local id, queue, spec = read_name('job id'), read_name('queue'), read_body('spec')
+    local id, queue = read_name('job id'), read_name('queue')
+    local seconds, spec = read_number('seconds', 0, 10 * 366 * 86400), read_body('spec')
     if not seen[id] then
       seen[id] = true
-      found[#found + 1] = {id = id, queue = queue, spec = spec}
+      found[#found + 1] = {id = id, queue = queue, seconds = seconds, spec = spec}
     end
   end
   return found
@@ -97,9 +105,17 @@ local function announce(id, state)
   redis.call('XADD', PREFIX .. 'ev', 'MAXLEN', '~', EVENTS_KEPT, '*', 'job', id, 'state', state)
 end
 
--- A smaller number is claimed sooner; exact, since both parts together stay under 2^53.
-local function rank(priority, place)
-  return tonumber(priority) * 1e13 + tonumber(place)
+-- A smaller number is claimed sooner: by priority, then the higher impact, then the earlier arrival.
+local function rank(priority, impact, place)
+  return tonumber(priority) * PRIORITY_STEP + (MOST_IMPACT - tonumber(impact)) * IMPACT_STEP + tonumber(place)
+end
+
+-- Puts a queued job where it belongs after its priority or its impact changed.
+local function move_in_queue(id)
+  local job = redis.call('HMGET', key('j', id), 'state', 'queue', 'priority', 'impact', 'place')
+  if job[1] == 'queued' then
+    redis.call('ZADD', key('q', job[2]), 'XX', rank(job[3], job[4], job[5]), id)
+  end
 end
 
 local function drop_unfinished_edges(id)
@@ -115,12 +131,12 @@ local function drop_claim(id)
 end
 
 local function enqueue(id)
-  local job = redis.call('HMGET', key('j', id), 'queue', 'priority')
+  local job = redis.call('HMGET', key('j', id), 'queue', 'priority', 'impact')
   local place = redis.call('INCR', PREFIX .. 'place')
   drop_claim(id)
   redis.call('SREM', PREFIX .. 'waiting', id)
   redis.call('HSET', key('j', id), 'state', 'queued', 'queued_at', now_ms(), 'place', place)
-  redis.call('ZADD', key('q', job[1]), rank(job[2], place), id)
+  redis.call('ZADD', key('q', job[1]), rank(job[2], job[3], place), id)
   redis.call('SADD', PREFIX .. 'queues', job[1])
   woken[#woken + 1] = job[1]
   announce(id, 'queued')
@@ -222,12 +238,13 @@ end
 -- p:<id> is left alone: when Redis lost the job but not its edges, its parents still wait for it.
 local function begin(submission, priority, forced_at)
   local id = submission.id
+  local weight = math.min(MOST_IMPACT, submission.seconds > 0 and submission.seconds or USUAL_SECONDS)
   drop_unfinished_edges(id)
   redis.call('DEL', key('d', id))
   redis.call('HDEL', key('j', id), 'result', 'failure', 'cause', 'remembered_until', 'started_at', 'finished_at',
     'tolerant', 'asked_at')
   redis.call('HSET', key('j', id), 'queue', submission.queue, 'spec', submission.spec, 'priority', priority,
-    'attempt', 0, 'releases', 0, 'forced_at', forced_at)
+    'attempt', 0, 'releases', 0, 'forced_at', forced_at, 'weight', weight, 'impact', weight)
   redis.call('PERSIST', key('j', id))
   enqueue(id)
 end
@@ -237,14 +254,36 @@ local function raise_priority(first, priority)
   local stack = {first}
   while #stack > 0 do
     local id = table.remove(stack)
-    local job = redis.call('HMGET', key('j', id), 'state', 'priority', 'queue', 'place')
-    if job[1] and priority < tonumber(job[2]) then
+    local known = field(id, 'priority')
+    if known and priority < tonumber(known) then
       redis.call('HSET', key('j', id), 'priority', priority)
-      if job[1] == 'queued' then
-        redis.call('ZADD', key('q', job[3]), 'XX', rank(priority, job[4]), id)
-      end
+      move_in_queue(id)
       for _, dependency in ipairs(redis.call('SMEMBERS', key('u', id))) do
         stack[#stack + 1] = dependency
+      end
+    end
+  end
+end
+
+-- Raises the impact of all that the job `first` waits for, directly or not. A job's impact is the longest way, in seconds,
+-- from its start to the end of a job that waits for it; those that more jobs wait for come first among equals. It is
+-- never lowered: at worst a job comes too early. The walk is bounded, since it only decides about order.
+local function raise_impact(first)
+  local stack, steps = {first}, 0
+  while #stack > 0 and steps < IMPACT_WALK do
+    local id = table.remove(stack)
+    local above = tonumber(field(id, 'impact') or 0)
+    for _, dependency in ipairs(redis.call('SMEMBERS', key('u', id))) do
+      steps = steps + 1
+      local job = redis.call('HMGET', key('j', dependency), 'weight', 'impact')
+      if job[1] then
+        local others = math.min(COUNTED_PARENTS, redis.call('SCARD', key('p', dependency)) - 1)
+        local impact = math.min(MOST_IMPACT, above + job[1] + others)
+        if impact > tonumber(job[2]) then
+          redis.call('HSET', key('j', dependency), 'impact', impact)
+          move_in_queue(dependency)
+          stack[#stack + 1] = dependency
+        end
       end
     end
   end

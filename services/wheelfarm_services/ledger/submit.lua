@@ -1,4 +1,4 @@
--- submit request priority force (id queue spec)*  ->  {states, woken queues}
+-- submit request priority force (id queue seconds spec)*  ->  {states, woken queues}
 local request = read_name('request id')
 local priority = read_number('priority', 0, 99)
 local force = read_number('force', 0, 1) == 1

@@ -1,4 +1,4 @@
--- suspend id fence tolerant (id queue spec)*  ->  {outcome, members, woken queues}
+-- suspend id fence tolerant (id queue seconds spec)*  ->  {outcome, members, woken queues}
 local GRAPH_NODES = 20000
 
 -- The shortest way from `id` back to itself that the new edges would close; or nil, and whether the search gave up.
@@ -93,6 +93,7 @@ for _, dependency in ipairs(unfinished) do
   redis.call('SADD', key('p', dependency.id), id)
   members[#members + 1] = dependency.id
 end
+raise_impact(id)
 drop_claim(id)
 redis.call('HSET', key('j', id), 'state', 'waiting', 'asked_at', asked_at or now_ms())
 if tolerant then
