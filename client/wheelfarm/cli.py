@@ -8,7 +8,7 @@ from wheelfarm import __version__
 
 _VERBS = (
     *("install", "build", "plan", "why", "logs", "status", "cancel", "doctor", "recipe"),
-    *("worker", "services", "completion"),
+    *("worker", "services", "token", "completion"),
 )
 
 

@@ -66,6 +66,12 @@ class BadInterpreter(InputError):
     code, exit_code = "bad-interpreter", 7
 
 
+class TooLarge(InputError):
+    """What was sent is larger than the farm takes."""
+
+    code, exit_code, status = "too-large", 8, 413
+
+
 class NoSolution(WheelfarmError):
     """No set of sdists satisfies the requirements."""
 
@@ -178,6 +184,30 @@ class MachineUnfit(WheelfarmError):
     """This machine lacks something without which no package can be built or installed."""
 
     code, exit_code = "machine-unfit", 35
+
+
+class Unauthorized(WheelfarmError):
+    """The farm does not know who asks: no token, or one that is wrong, expired or revoked."""
+
+    code, exit_code, status = "unauthorized", 41, 401
+
+
+class Forbidden(WheelfarmError):
+    """The farm knows who asks, and the token does not allow it."""
+
+    code, exit_code, status = "forbidden", 42, 403
+
+
+class TooManyRequests(WheelfarmError):
+    """The token is used too often, or its tenant has as many open jobs as it may; later it may be asked again."""
+
+    code, exit_code, status = "too-many-requests", 43, 429
+
+
+class Conflict(WheelfarmError):
+    """The id is taken by something else."""
+
+    code, exit_code, status = "conflict", 44, 409
 
 
 class InstallFailed(WheelfarmError):

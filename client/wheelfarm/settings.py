@@ -51,6 +51,10 @@ class Settings:
     """The certificates to trust when talking to that server."""
     s3_addressing: Addressing = "auto"
     """Whether the bucket stands in the path or in the host name; auto: in the path where an endpoint is given."""
+    tokens: Path = Path()
+    """The file of the tokens that the API takes beside `token`: digests, never secrets (docs/tokens.md)."""
+    audit: Path = Path()
+    """Where the API writes who did what, one JSON line each; not given: into its log."""
     worker: str = ""
     """The worker's name. One that is given again says that its former bearer is dead: its jobs are taken back."""
 
@@ -209,4 +213,6 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "build_cores": _number(int, 0, 1024),
     "recipes": _path,
     "worker": _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "letters, digits, . _ and -, 100 at most"),
+    "tokens": _path,
+    "audit": _path,
 }

@@ -15,6 +15,7 @@ INTERFACE = {
     "option-refused": 5,
     "bad-tree": 6,
     "bad-interpreter": 7,
+    "too-large": 8,
     "no-solution": 10,
     "unknown-project": 11,
     "no-sdist": 12,
@@ -35,6 +36,10 @@ INTERFACE = {
     "protocol": 34,
     "machine-unfit": 35,
     "corrupt-object": 36,
+    "unauthorized": 41,
+    "forbidden": 42,
+    "too-many-requests": 43,
+    "conflict": 44,
     "install-failed": 40,
 }
 
