@@ -203,6 +203,10 @@ class TooManyRequests(WheelfarmError):
 
     code, exit_code, status = "too-many-requests", 43, 429
 
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
 
 class Conflict(WheelfarmError):
     """The id is taken by something else."""

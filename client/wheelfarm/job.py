@@ -13,9 +13,9 @@ from wheelfarm.target import TARGET_NAME
 SALT = "1"
 """Part of every request key; raised when the farm itself must build everything anew."""
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_VERSION = re.compile(r"[a-z0-9!.+-]{1,200}")
-_FILENAME = re.compile(r"[A-Za-z0-9._!+-]{1,250}\.(tar\.gz|zip)")
+PROJECT_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+SDIST_VERSION = re.compile(r"[a-z0-9!.+-]{1,200}")
+SDIST_FILENAME = re.compile(r"[A-Za-z0-9._!+-]{1,250}\.(tar\.gz|zip)")
 
 DEFAULT_VIEW = "default"
 """The source view of the farm's upstream."""
@@ -86,9 +86,9 @@ class Sdist:
         if not isinstance(value, Mapping):
             raise InputError(f"job: 'sdist' must be an object, not {value!r}")
         return cls(
-            name=_checked(value, "name", _NAME),
-            version=_checked(value, "version", _VERSION),
-            filename=_checked(value, "filename", _FILENAME),
+            name=_checked(value, "name", PROJECT_NAME),
+            version=_checked(value, "version", SDIST_VERSION),
+            filename=_checked(value, "filename", SDIST_FILENAME),
             sha256=_checked(value, "sha256", SHA256),
         )
 

@@ -2,18 +2,22 @@
 
 import os
 import socket
+from pathlib import Path
 
 import click
 import uvicorn
 
-from wheelfarm.errors import WheelfarmError
+from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.listening import DEFAULT_ADDRESS, Address
 from wheelfarm.settings import Settings
+from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
+from wheelfarm_services.audit import keep_audit
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.logs import log_to_stderr
+from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.reconciler import Reconciler
 from wheelfarm_services.refusal import refuse
@@ -47,7 +51,7 @@ def main(fd: int | None, listen: str, embedded_since: float | None, as_json: boo
             listener = socket.socket(fileno=fd)
         else:
             address = Address.parse(listen)
-            address.require_safe(settings.token)
+            address.require_safe(settings.token or settings.tokens.name)
             listener = address.bind()
         serve(settings, listener, embedded_since=embedded_since)
     except WheelfarmError as error:
@@ -56,13 +60,16 @@ def main(fd: int | None, listen: str, embedded_since: float | None, as_json: boo
 
 def serve(settings: Settings, listener: socket.socket, *, embedded_since: float | None) -> None:
     """Run API, source index and reconciler in this process."""
+    if not (settings.token or settings.tokens.name):
+        raise InputError("The API needs WHEELFARM_TOKEN or WHEELFARM_TOKENS: nobody is let in without a token.")
+    keep_audit(_given(settings.audit))
     store = open_store(settings)
     redis = redis_client(settings.broker)
     wake = Wakeups(celery_app(settings.broker))
     ledger = Ledger(settings.broker, wake=wake, patience_s=5.0)
     sources = SourceIndex(store, Upstream(settings.index or default_index_url(os.environ)))
     recipes = RecipeBook(store)
-    recipes.publish(settings.recipes if settings.recipes.name else None)
+    recipes.publish(_given(settings.recipes))
     fleet = Fleet(redis)
     requests = Requests(
         store,
@@ -81,7 +88,8 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         accounts=Accounts(redis),
         recipes=recipes,
         fleet=fleet,
-        token=settings.token,
+        access=Access(settings.token, _given(settings.tokens)),
+        limits=RateLimits(redis),
     )
     reconciler = Reconciler(ledger, redis, requests, wake, every_s=_RECONCILED_EVERY_S)
     reconciler.start()
@@ -95,6 +103,10 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     )
     uvicorn.Server(config).run(sockets=[listener])
     reconciler.stop()
+
+
+def _given(path: Path) -> Path | None:
+    return path if path.name else None
 
 
 if __name__ == "__main__":

@@ -10,30 +10,29 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from wheelfarm.digest import SHA256
 from wheelfarm.errors import HashMismatch, InputError, NotFound, WheelfarmError
 from wheelfarm.explanation import BuildSystem, Explanation, Origin, Use
 from wheelfarm.job import Job, Sdist
 from wheelfarm.requirement_path import requirement_path, requires_dist_of
-from wheelfarm.target import TARGET_NAME, Target
+from wheelfarm.target import Target
 from wheelfarm.target_markers import marker_environment
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import read_build_system
+from wheelfarm_services.operation import Answer, Operation, Parameter
+from wheelfarm_services.parameters import TARGET
 from wheelfarm_services.sdist_head import read_head
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 
 
-def explanation_routes(store: Store) -> list[Route]:
+def explanation_operations(store: Store) -> list[Operation]:
     """`/explanations/TARGET?requirement=REQ`, or `?filename=NAME&sha256=HEX` for one file, of any target."""
 
     def explain(http: HttpRequest) -> Response:
         target, query = http.path_params["target"], http.query_params
-        if not TARGET_NAME.fullmatch(target):
-            raise InputError(f"{target!r} is not the name of a target.")
         explanations = Explanations(store)
         if "filename" in query:
             found = explanations.of_file(target, query["filename"], query.get("sha256", ""))
@@ -41,7 +40,22 @@ def explanation_routes(store: Store) -> list[Route]:
             found = explanations.of_project(target, query.get("requirement", ""))
         return JSONResponse(found.to_json())
 
-    return [Route("/explanations/{target}", explain)]
+    query = {
+        "requirement": "A requirement, whose newest wheel is explained.",
+        "filename": "The file name of a wheel, instead.",
+        "sha256": "The digest of the wheel of that file name.",
+    }
+    return [
+        Operation(
+            name="explanation",
+            path="/explanations/{target}",
+            endpoint=explain,
+            told="What a wheel was built from and with, and what was built with it.",
+            parameters=(TARGET, *(Parameter(name=name, told=told, place="query") for name, told in query.items())),
+            answers={200: Answer(told="The explanation.", shape=Explanation)},
+            errors=(404, 422),
+        )
+    ]
 
 
 class Explanations:

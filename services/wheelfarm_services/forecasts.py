@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
+from wheelfarm.digest import SHA256
 from wheelfarm.errors import (
     BadSdist,
     DirectReferenceRefused,
@@ -21,13 +21,15 @@ from wheelfarm.errors import (
 )
 from wheelfarm.forecast import Doubt, Forecast
 from wheelfarm.job import Failure, Job, JobKind, JobState, Sdist
-from wheelfarm.target import Target
+from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm_services import layout
 from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_seconds
 from wheelfarm_services.doubts import compiles, needed_tools, stated_doubts
 from wheelfarm_services.failures import Failures
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.operation import Answer, Operation
+from wheelfarm_services.parameters import SDIST, matching
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
@@ -35,11 +37,11 @@ from wheelfarm_services.stated_build import stated_build
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import WheelIndex
 
-_MOST_SDISTS = 5000
 _READING = 8
+MOST_SDISTS = 5000
 
 
-def forecast_routes(store: Store, ledger: Ledger, sources: SourceIndex, requests: Requests) -> list[Route]:
+def forecast_operations(store: Store, ledger: Ledger, sources: SourceIndex, requests: Requests) -> list[Operation]:
     """`POST /forecasts`: the forecasts of `sdists` on a `target` in a `target_revision`, in their order."""
     forecasts = Forecasts(store, ledger, sources, requests)
 
@@ -49,13 +51,33 @@ def forecast_routes(store: Store, ledger: Ledger, sources: SourceIndex, requests
     def answer(body: object) -> Response:
         value = json_object(body)
         given = value.get("sdists")
-        if not isinstance(given, list) or len(given) > _MOST_SDISTS:
-            raise InputError(f"A list of at most {_MOST_SDISTS} sdists is expected.")
+        if not isinstance(given, list) or len(given) > MOST_SDISTS:
+            raise InputError(f"A list of at most {MOST_SDISTS} sdists is expected.")
         sdists = [Sdist.from_json(sdist) for sdist in given]
         target = requests.target(str(value.get("target")), str(value.get("target_revision")))
         return JSONResponse([forecast.to_json() for forecast in forecasts.of(sdists, target)])
 
-    return [Route("/forecasts", post, methods=["POST"])]
+    asked = {
+        "type": "object",
+        "properties": {
+            "target": matching(TARGET_NAME.pattern),
+            "target_revision": matching(SHA256.pattern),
+            "sdists": {"type": "array", "items": SDIST, "maxItems": MOST_SDISTS},
+        },
+        "required": ["target", "target_revision", "sdists"],
+    }
+    return [
+        Operation(
+            name="forecasts",
+            method="POST",
+            path="/forecasts",
+            endpoint=post,
+            told="What the farm can tell of builds before they are made, in the order of the sdists.",
+            body=asked,
+            answers={200: Answer(told="The forecasts.", shape=list[Forecast])},
+            errors=(422, 502),
+        )
+    ]
 
 
 class Forecasts:

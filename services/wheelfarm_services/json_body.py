@@ -4,18 +4,18 @@ import json
 
 from starlette.requests import Request
 
-from wheelfarm.errors import InputError
+from wheelfarm.errors import InputError, TooLarge
 
 _BODY_BYTES = 16 << 20
 
 
 async def read_json_body(http: Request) -> object:
-    """The body of a request. Raises InputError when it is too large or no JSON."""
+    """The body of a request. Raises TooLarge, or InputError when it is no JSON."""
     data = b""
     async for chunk in http.stream():
         data += chunk
         if len(data) > _BODY_BYTES:
-            raise InputError(f"The body is larger than {_BODY_BYTES} bytes.")
+            raise TooLarge(f"The body is larger than {_BODY_BYTES} bytes.")
     try:
         value: object = json.loads(data)
     except (ValueError, RecursionError) as error:

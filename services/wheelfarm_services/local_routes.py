@@ -7,27 +7,29 @@ from tempfile import TemporaryDirectory
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from wheelfarm.digest import SHA256
-from wheelfarm.errors import FarmUnavailable, InputError
-from wheelfarm.job import JobKind, Sdist
+from wheelfarm.errors import FarmUnavailable, InputError, TooLarge
+from wheelfarm.job import SDIST_FILENAME, JobKind, Sdist
+from wheelfarm.token_file import Scope
 from wheelfarm.tree import MOST_BYTES
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.local_sources import LocalSources
+from wheelfarm_services.operation import BYTES, Answer, Operation, Parameter
+from wheelfarm_services.parameters import RESOLUTION_ID, SDIST
 from wheelfarm_services.store import Store
 
+_FILENAME = f"|{SDIST_FILENAME.pattern}"
 
-def local_routes(store: Store, accounts: Accounts, *, most_bytes: int = MOST_BYTES) -> list[Route]:
+
+def local_operations(store: Store, accounts: Accounts, *, most_bytes: int = MOST_BYTES) -> list[Operation]:
     """`PUT /local/SHA256` with the bytes of an archive, answered with the sdist that it is where a `filename` is given
     and it is one; `PUT /resolutions/ID/local` with the local sdists that a resolution is to see."""
     sources = LocalSources(store)
 
     async def send(http: HttpRequest) -> Response:
         sha256, filename = http.path_params["sha256"], http.query_params.get("filename", "")
-        if not SHA256.fullmatch(sha256):
-            raise InputError(f"{sha256!r} is not a sha256.")
         with TemporaryDirectory(prefix="wheelfarm-local-") as folder:
             path = Path(folder) / "archive"
             await _receive(http, path, most_bytes)
@@ -43,9 +45,33 @@ def local_routes(store: Store, accounts: Accounts, *, most_bytes: int = MOST_BYT
         await run_in_threadpool(_see, sources, accounts, http.path_params["id"], sdists)
         return Response(status_code=204)
 
+    sha256 = Parameter(name="sha256", told="The digest of what is sent.", form=SHA256.pattern)
+    filename = Parameter(name="filename", told="The file's name, if it may be an sdist.", form=_FILENAME, place="query")
+    sent = {"type": "object", "properties": {"sdist": Sdist | None}, "required": ["sdist"]}
     return [
-        Route("/local/{sha256}", send, methods=["PUT"]),
-        Route("/resolutions/{id}/local", see, methods=["PUT"]),
+        Operation(
+            name="sendLocal",
+            method="PUT",
+            path="/local/{sha256}",
+            endpoint=send,
+            told="Send the packed tree or the sdist of a local project.",
+            scope=Scope.BUILD,
+            parameters=(sha256, filename),
+            body=BYTES,
+            answers={200: Answer(told="The sdist that it is; null for a tree.", shape=sent)},
+            errors=(422,),
+        ),
+        Operation(
+            name="seeLocal",
+            method="PUT",
+            path="/resolutions/{id}/local",
+            endpoint=see,
+            told="Have a resolution see nothing but these local sdists of their projects.",
+            scope=Scope.BUILD,
+            parameters=(RESOLUTION_ID,),
+            body={"type": "array", "items": SDIST},
+            answers={204: Answer(told="Done.")},
+        ),
     ]
 
 
@@ -61,7 +87,7 @@ async def _receive(http: HttpRequest, path: Path, most_bytes: int) -> None:
         async for chunk in http.stream():
             size += len(chunk)
             if size > most_bytes:
-                raise InputError(f"What was sent is larger than {most_bytes >> 20} MiB.")
+                raise TooLarge(f"What was sent is larger than {most_bytes >> 20} MiB.")
             try:
                 file.write(chunk)
             except OSError as error:

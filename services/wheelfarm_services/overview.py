@@ -7,13 +7,14 @@ from itertools import islice
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from wheelfarm.errors import InputError
 from wheelfarm.farm_status import FarmStatus, JobUnderWay, OpenRequest
 from wheelfarm.job import Job, JobStatus
+from wheelfarm.token_file import Scope
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import JobRecord, Ledger
+from wheelfarm_services.operation import Answer, Operation, Parameter
 from wheelfarm_services.requests import Requests
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _MOST_REQUESTS = 200
 _FAILURES = 10
 
 
-def overview_routes(ledger: Ledger, requests: Requests, fleet: Fleet) -> list[Route]:
+def overview_operations(ledger: Ledger, requests: Requests, fleet: Fleet) -> list[Operation]:
     """`GET /status`, and `POST /cancellations/ID` with the beginning of a request's or a job's id."""
 
     def status(_: HttpRequest) -> Response:
@@ -32,9 +33,26 @@ def overview_routes(ledger: Ledger, requests: Requests, fleet: Fleet) -> list[Ro
     def cancel(http: HttpRequest) -> Response:
         return JSONResponse([job.to_json() for job in requests.cancel(http.path_params["name"])])
 
+    name = Parameter(name="name", told="The id of a request or a job, or its first digits.", form="[0-9a-f]{4,64}")
     return [
-        Route("/status", status),
-        Route("/cancellations/{name}", cancel, methods=["POST"]),
+        Operation(
+            name="status",
+            path="/status",
+            endpoint=status,
+            told="What is under way and open, and what failed last.",
+            answers={200: Answer(told="The farm.", shape=FarmStatus)},
+        ),
+        Operation(
+            name="cancel",
+            method="POST",
+            path="/cancellations/{name}",
+            endpoint=cancel,
+            told="End an open request with what nobody else wants, or a job with all that wait for it.",
+            scope=Scope.BUILD,
+            parameters=(name,),
+            answers={200: Answer(told="The jobs that end.", shape=list[JobStatus])},
+            errors=(404,),
+        ),
     ]
 
 

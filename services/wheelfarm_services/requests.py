@@ -25,7 +25,7 @@ from wheelfarm_services.wheel_index import WheelIndex
 logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_MOST_SDISTS = 5000
+MOST_SDISTS = 5000
 _MIRRORING = 8
 
 
@@ -56,8 +56,8 @@ class Request:
             raise InputError("request: an object with a list of 'sdists' is expected.")
         if not _ID.fullmatch(str(value.get("id", ""))) or value.get("kind") not in list(JobKind):
             raise InputError("request: 'id' must be 32 hex digits and 'kind' a kind of job.")
-        if not 0 < len(value["sdists"]) <= _MOST_SDISTS:
-            raise InputError(f"request: from 1 to {_MOST_SDISTS} sdists are accepted, not {len(value['sdists'])}.")
+        if not 0 < len(value["sdists"]) <= MOST_SDISTS:
+            raise InputError(f"request: from 1 to {MOST_SDISTS} sdists are accepted, not {len(value['sdists'])}.")
         local = value.get("local", [])
         if not isinstance(local, list | tuple) or not all(isinstance(sha256, str) for sha256 in local):
             raise InputError("request: 'local' must be a list of sha256s.")

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
 
 from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
 from wheelfarm.job import LOCAL_VIEW, JobKind, JobState, Sdist
@@ -32,35 +31,8 @@ NO_RESOLUTION = "none"
 _IMMUTABLE = {"Cache-Control": "max-age=365000000, immutable"}
 
 
-def source_routes(
-    store: Store, ledger: Ledger, sources: SourceIndex, requests: Requests, accounts: Accounts
-) -> list[Route]:
-    """Pages and metadata under `/source/VIEW/TARGET/REVISION/`, `GET /resolutions/ID`, and `POST /sdists` with a list
-    of sdists that the store is to have."""
-    endpoints = _Endpoints(
-        store=store,
-        ledger=ledger,
-        sources=sources,
-        requests=requests,
-        accounts=accounts,
-        metadata=SdistMetadata(store),
-    )
-    source, estimate = (f"/source/{view}/{{target}}/{{revision}}" for view in ("default", "estimate"))
-    file = "{project}/{sha256}/{filename}"
-    return [
-        Route(source + "/simple/{project}/", endpoints.project_page),
-        Route(f"{source}/virtual/{file}", endpoints.virtual_metadata),
-        Route(f"{source}/sdists/{file}", endpoints.sdist),
-        Route(estimate + "/simple/{project}/", endpoints.project_page),
-        Route(f"{estimate}/virtual/{file}", endpoints.estimated_metadata),
-        Route(f"{estimate}/sdists/{file}", endpoints.sdist),
-        Route("/resolutions/{id}", endpoints.account),
-        Route("/sdists", endpoints.mirror, methods=["POST"]),
-    ]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Endpoints:
+class SourceEndpoints:
     """One method a route; plain functions, which Starlette runs in its thread pool."""
 
     store: Store
@@ -241,8 +213,12 @@ def _file(metadata: bytes, headers: Mapping[str, str]) -> Response:
 
 
 def _pending() -> Response:
-    text = "Its metadata is being computed by a build in a sandbox: ask again in a while.\n"
-    return PlainTextResponse(text, 425, headers={"Retry-After": "5", "Cache-Control": "no-store"})
+    told = {
+        "error": "metadata-pending",
+        "message": "Its metadata is being computed by a build in a sandbox.",
+        "hint": "Ask again in a while.",
+    }
+    return JSONResponse(told, 425, headers={"Retry-After": "5", "Cache-Control": "no-store"})
 
 
 def _resolution(http: HttpRequest) -> str:

@@ -1,9 +1,15 @@
 """A client of an ASGI application within this process: no socket, and faults answered as a server answers them."""
 
 import asyncio
+from collections.abc import Iterable
 
 import httpx
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
+
+from wheelfarm_services.access import Access
+from wheelfarm_services.auth import Authenticated
+from wheelfarm_services.operation import Operation, routes_of
 
 
 class AsgiTransport(httpx.BaseTransport):
@@ -25,3 +31,9 @@ class AsgiTransport(httpx.BaseTransport):
 def asgi_client(app: ASGIApp, **headers: str) -> httpx.Client:
     """A client that sends these headers with each request."""
     return httpx.Client(transport=AsgiTransport(app), base_url="http://farm.example", headers=headers)
+
+
+def operations_client(operations: Iterable[Operation]) -> httpx.Client:
+    """A client of these operations alone, which bears the farm's own token."""
+    app = Authenticated(Starlette(routes=routes_of(operations)), Access("s3cret"))
+    return asgi_client(app, Authorization="Bearer s3cret")

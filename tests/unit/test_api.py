@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +20,11 @@ from wheelfarm.job import Failure, FailureClass, JobKind, JobState, Sdist
 from wheelfarm.resolution import Account, source_index_path
 from wheelfarm.worker import LivingWorker
 from wheelfarm_services import layout
+from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts, PageSource
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.fleet import Fleet
+from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
@@ -102,7 +105,7 @@ class NobodyWorks:
 class Farm:
     """The API over a real store, a fake ledger and an upstream of two projects."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, access: Access | None = None, limits: RateLimits | None = None) -> None:
         self.store = DirectoryStore.create(folder / "store")
         self.ledger = FakeLedger()
         self.accounts = FakeAccounts()
@@ -122,7 +125,8 @@ class Farm:
             accounts=cast(Accounts, self.accounts),
             recipes=recipes,
             fleet=cast(Fleet, NobodyWorks()),
-            token=TOKEN,
+            access=access or Access(TOKEN),
+            limits=limits,
         )
         self.app = create_app(services)
         self.client = asgi_client(self.app, Authorization=basic(RESOLUTION, TOKEN))
@@ -205,10 +209,20 @@ def test_token_is_taken_as_bearer_and_as_basic_password(farm: Farm, authorizatio
     assert answer.status_code == 200
 
 
-def test_health_is_open_to_all(farm: Farm) -> None:
-    assert asgi_client(farm.app).get("/healthz").text == "ok\n"
+def test_health_and_readiness_are_open_to_all(farm: Farm) -> None:
+    client = asgi_client(farm.app)
+    assert [client.get(path).text for path in ("/healthz", "/readyz")] == ["ok\n", "ok\n"]
     farm.ledger.errors["ping"] = FarmUnavailable("Redis is gone.")
-    assert asgi_client(farm.app).get("/healthz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["message"]) == (503, "Redis is gone.")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_farm_without_its_store_is_alive_and_not_ready(farm: Farm) -> None:
+    shutil.rmtree(farm.store.root)
+    client = asgi_client(farm.app)
+    assert [client.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 503]
 
 
 @pytest.mark.parametrize("path", ["/requests", "/sdists"])
@@ -219,8 +233,8 @@ def test_malformed_body_is_a_bad_request(farm: Farm, path: str, body: bytes) -> 
     assert answer.json()["error"] == "input"
 
 
-def test_body_larger_than_the_limit_is_a_bad_request(farm: Farm) -> None:
-    assert farm.client.post("/requests", content=b" " * ((16 << 20) + 1)).status_code == 400
+def test_body_larger_than_the_limit_is_refused(farm: Farm) -> None:
+    assert farm.client.post("/requests", content=b" " * ((16 << 20) + 1)).status_code == 413
 
 
 def test_target_must_be_the_one_of_the_path(farm: Farm) -> None:
@@ -342,7 +356,7 @@ def test_virtual_wheel_that_is_not_listed_and_its_bytes_are_not_found(farm: Farm
     assert farm.client.get(path.replace("SHA", farm.sdist(STATIC).sha256)).status_code == 404
 
 
-def submit(farm: Farm, **fields: Any) -> httpx.Response:
+def submit(farm: Farm, *, client: httpx.Client | None = None, **fields: Any) -> httpx.Response:
     body = {
         "id": RESOLUTION,
         "kind": "wheel",
@@ -351,7 +365,7 @@ def submit(farm: Farm, **fields: Any) -> httpx.Response:
         "sdists": [asdict(farm.sdist(STATIC))],
         **fields,
     }
-    return farm.client.post("/requests", json=body)
+    return (client or farm.client).post("/requests", json=body)
 
 
 def test_request_is_accepted_followed_and_closed(farm: Farm) -> None:
@@ -397,7 +411,7 @@ def test_wheel_is_given_with_its_length_and_for_ever(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/wheels/00/app-1.0-1-py3-none-any.whl", "/wheels/%2e%2e/index.html", "/flat/unknown/"]
+    "path", [f"/wheels/{'0' * 64}/app-1.0-1-py3-none-any.whl", f"/wheels/{'0' * 64}/%2e%2e", "/flat/unknown/"]
 )
 def test_what_was_never_built_is_not_found(farm: Farm, path: str) -> None:
     assert farm.client.get(path).status_code == 404

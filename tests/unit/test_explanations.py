@@ -4,16 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 
-from tests.support.asgi import asgi_client
+from tests.support.asgi import operations_client
 from tests.support.projects import Project
 from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 from wheelfarm.errors import HashMismatch, InputError, NotFound
 from wheelfarm.explanation import Explanation
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
-from wheelfarm_services.explanations import Explanations, explanation_routes
+from wheelfarm_services.explanations import Explanations, explanation_operations
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.wheel_index import Manifest, WheelIndex
 
@@ -158,7 +157,7 @@ def test_build_requirement_that_left_the_index_leaves_the_rest_explained(index: 
 
 def test_route_answers_what_the_client_reads(index: Index) -> None:
     wheel = index.add("app")
-    client = asgi_client(Starlette(routes=explanation_routes(index.store)))
+    client = operations_client(explanation_operations(index.store))
     by_name = client.get(f"/explanations/{TARGET}", params={"requirement": "app"})
     by_file = client.get(f"/explanations/{TARGET}", params={"filename": wheel.filename, "sha256": wheel.sha256})
     assert Explanation.from_json(by_name.json()) == Explanation.from_json(by_file.json())

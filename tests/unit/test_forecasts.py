@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
 
-from tests.support.asgi import asgi_client
+from tests.support.asgi import operations_client
 from tests.support.ledger import FakeLedger, make_record
 from tests.support.projects import Project, make_tar_gz
 from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
-from wheelfarm.errors import InputError, WheelfarmError
+from wheelfarm.errors import InputError
 from wheelfarm.forecast import DurationSource, Forecast
 from wheelfarm.job import Failure, FailureClass, JobState, Sdist
 from wheelfarm_services import layout
@@ -21,7 +19,7 @@ from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_s
 from wheelfarm_services.build_system import BuildSystem
 from wheelfarm_services.doubts import compiles, needed_tools, stated_doubts
 from wheelfarm_services.failures import Failures
-from wheelfarm_services.forecasts import Forecasts, forecast_routes
+from wheelfarm_services.forecasts import Forecasts, forecast_operations
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.sdist_head import SdistHead, read_head
@@ -240,9 +238,9 @@ def test_doubts_are_those_that_the_sdist_states(
 
 
 def test_route_answers_in_the_order_of_the_question_and_refuses_what_is_malformed(services: Services) -> None:
-    routes = forecast_routes(services.store, services.ledger.as_ledger, services.sources, services.requests)
-    handlers: Any = {WheelfarmError: lambda _, error: JSONResponse(error.to_json(), error.status)}
-    client = asgi_client(Starlette(routes=routes, exception_handlers=handlers))
+    client = operations_client(
+        forecast_operations(services.store, services.ledger.as_ledger, services.sources, services.requests)
+    )
     sdists = [services.add(Project(name=name).sdist(), name=name) for name in ("b", "a")]
     question: dict[str, Any] = {"target": TARGET.name, "target_revision": TARGET.revision}
     asked = {**question, "sdists": [asdict(sdist) for sdist in sdists]}

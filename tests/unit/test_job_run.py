@@ -158,6 +158,11 @@ CLASSES = {
     "corrupt-object": FailureClass.INFRASTRUCTURE,
     "protocol": FailureClass.INFRASTRUCTURE,
     "machine-unfit": FailureClass.INPUT,
+    "too-large": FailureClass.INPUT,
+    "conflict": FailureClass.INPUT,
+    "unauthorized": FailureClass.INFRASTRUCTURE,
+    "forbidden": FailureClass.INFRASTRUCTURE,
+    "too-many-requests": FailureClass.INFRASTRUCTURE,
 }
 
 

@@ -3,22 +3,22 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.responses import Response
 
 from tests.support.archives import make_zip
-from tests.support.asgi import asgi_client
+from tests.support.asgi import asgi_client, operations_client
 from tests.support.projects import Project, make_tar_gz
 from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 from tests.unit.test_api import DYNAMIC, RESOLUTION, SOURCE, TOKEN, VIRTUAL, Farm, basic
-from wheelfarm.errors import BadSdist, HashMismatch, InputError, NotFound
+from wheelfarm.errors import BadSdist, HashMismatch, NotFound
 from wheelfarm.farm import RequestStatus
 from wheelfarm.job import LOCAL_VIEW, TREE_VERSION, JobKind, Sdist
 from wheelfarm_services import layout
-from wheelfarm_services.local_routes import local_routes
+from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.local_routes import local_operations
 from wheelfarm_services.local_sources import LocalSources
 from wheelfarm_services.requests import Request
 from wheelfarm_services.sdist_head import read_head
@@ -99,11 +99,9 @@ def test_archive_that_can_be_no_sdist_is_refused(farm: Farm, data: bytes) -> Non
 def test_upload_is_bounded(tmp_path: Path) -> None:
     farm = Farm(tmp_path)
     accounts = farm.accounts
-    routes = local_routes(farm.store, accounts, most_bytes=1 << 20)  # type: ignore[arg-type]
-    handlers = {InputError: lambda _, error: Response(status_code=error.status)}
-    app = Starlette(routes=routes, exception_handlers=handlers)
-    with asgi_client(app) as client:
-        assert client.put(f"/local/{'0' * 64}", content=b"x" * ((1 << 20) + 1)).status_code == 400
+    operations = local_operations(farm.store, cast(Accounts, accounts), most_bytes=1 << 20)
+    with operations_client(operations) as client:
+        assert client.put(f"/local/{'0' * 64}", content=b"x" * ((1 << 20) + 1)).status_code == 413
     assert list(farm.store.list("local/")) == []
 
 

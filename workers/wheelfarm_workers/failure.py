@@ -11,8 +11,11 @@ from wheelfarm.errors import (
     BuildLimitExceeded,
     BuildTimeout,
     FarmUnavailable,
+    Forbidden,
     JobCancelled,
     SandboxUnavailable,
+    TooManyRequests,
+    Unauthorized,
     UpstreamError,
     WheelfarmError,
 )
@@ -100,7 +103,9 @@ def _finding(error: WheelfarmError, log: bytes, project: str) -> Finding | None:
 def failure_class_of(error: WheelfarmError) -> FailureClass:
     """The class of an error, which decides what is retried and for how long the answer stands."""
     match error:
-        case FarmUnavailable() | UpstreamError() | SandboxUnavailable():
+        case FarmUnavailable() | UpstreamError() | SandboxUnavailable() | TooManyRequests():
+            return FailureClass.INFRASTRUCTURE
+        case Unauthorized() | Forbidden():  # of the worker's own token, which says nothing of the job
             return FailureClass.INFRASTRUCTURE
         case BuildTimeout() | BuildLimitExceeded():
             return FailureClass.LIMIT

@@ -29,8 +29,14 @@ def token_command() -> None:
 
 
 @token_command.command("create")
-@click.option("--id", "token_id", help="What the token is called in the file and the audit log. Default: made up.")
-@click.option("--scope", "scopes", type=click.Choice([scope.value for scope in Scope]), multiple=True, help="What it may do. Default: read.")
+@click.option("--id", "token_id", help="Its name in the file and the audit log. Default: made up.")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice([scope.value for scope in Scope]),
+    multiple=True,
+    help="What it may do. Default: read.",
+)
 @click.option("--target", "targets", multiple=True, help="A target, or a pattern of targets, that it is for.")
 @click.option("--tenant", help="Whose it is: it sees nothing of other tenants. Without one it sees every tenant.")
 @click.option("--expires", help="When it ends: a date (2027-01-31) or from now on (90d, 12h).")
@@ -45,7 +51,7 @@ def create_command(token_id: str | None, file: Path | None, scopes: tuple[str, .
         path = _path(command, file)
         name = token_id or secrets.token_hex(4)
         token = new_token(name)
-        entry = {"sha256": digest(token), "scopes": list(scopes or [Scope.READ])}
+        entry: dict[str, Any] = {"sha256": digest(token), "scopes": list(scopes or [Scope.READ])}
         entry |= {fact: value for fact, value in facts.items() if value}
         if "targets" in entry:
             entry["targets"] = list(facts["targets"])
@@ -82,7 +88,7 @@ def revoke_command(token_id: str, file: Path | None, **given: Any) -> None:
         with _edited(path) as document:
             if token_id not in document.get("tokens", {}):
                 raise NotFound(f"{path} has no token {token_id!r}.", hint="wheelfarm token list")
-            document["tokens"][token_id]["revoked"] = True  # type: ignore[index]
+            document["tokens"][token_id]["revoked"] = True
         command.answer({"id": token_id, "revoked": True}, [f"{token_id} is revoked"])
 
 

@@ -1,0 +1,63 @@
+"""Asks for a token before anything else is done, alike on every path, also where there is nothing."""
+
+import re
+import time
+from urllib.parse import unquote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from wheelfarm.errors import InputError, TooManyRequests, Unauthorized, WheelfarmError
+from wheelfarm.token_file import TOKEN
+from wheelfarm_services.access import Access, bear
+from wheelfarm_services.answers import error_answer
+from wheelfarm_services.audit import audit
+from wheelfarm_services.rate_limits import RateLimits
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_TOKEN_PARAMETER = re.compile(r"(^|&)(access_token|api_?key|authorization|password|secret|token)=", re.IGNORECASE)
+
+
+class Authenticated:
+    """Lets through who bears a token, as often as the token allows."""
+
+    def __init__(self, app: ASGIApp, access: Access, limits: RateLimits | None = None) -> None:
+        self._app = app
+        self._access = access
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        http = HttpRequest(scope)
+        try:
+            await self._admit(http)
+        except WheelfarmError as error:
+            await error_answer(http, error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _admit(self, http: HttpRequest) -> None:
+        query = http.scope.get("query_string", b"").decode("latin-1")
+        if _TOKEN_PARAMETER.search(query) or TOKEN.search(unquote(f"{http.url.path}?{query}")):
+            raise InputError(
+                "A token in a URL is not accepted: URLs are written to logs.",
+                hint="Send it in the Authorization header. Revoke it if it was a real one.",
+            )
+        principal = self._access.principal(http.headers.get("authorization", ""))
+        if principal is None:
+            if http.headers.get("authorization"):
+                audit(http, Unauthorized.status, action="refused", at=time.time(), token="")
+            raise Unauthorized(
+                "The token is missing, wrong, expired or revoked.", hint="Set WHEELFARM_TOKEN to a token of this farm."
+            )
+        if self._limits is not None and principal.requests_per_minute:
+            wait_s = await run_in_threadpool(self._limits.wait_s, principal.token, principal.requests_per_minute)
+            if wait_s:
+                raise TooManyRequests(
+                    f"The token {principal.token!r} may be used {principal.requests_per_minute} times a minute.",
+                    retry_after_s=wait_s,
+                )
+        bear(http, principal)

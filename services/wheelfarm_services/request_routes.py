@@ -1,0 +1,150 @@
+"""The API's part for requests: a client makes a target known, submits sdists, follows the jobs and takes leave."""
+
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+
+from wheelfarm.digest import SHA256
+from wheelfarm.errors import InputError
+from wheelfarm.job import JobKind, JobStatus, Sdist
+from wheelfarm.target import TARGET_NAME, Target
+from wheelfarm.token_file import Scope
+from wheelfarm.wheel import BuiltWheel
+from wheelfarm_services.access import principal_of
+from wheelfarm_services.json_body import json_object, read_json_body
+from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.operation import Answer, Operation, Parameter
+from wheelfarm_services.parameters import REQUEST_ID, SDIST, matching
+from wheelfarm_services.requests import MOST_SDISTS, Request, Requests
+
+_EVENT = r"\d{1,20}-\d{1,20}"
+_SHA256 = matching(SHA256.pattern)
+_STATUS = {
+    "type": "object",
+    "description": "A request: what was asked for, every job that this takes, and what there is of it by job.",
+    "properties": {
+        "id": matching(REQUEST_ID.form),
+        "requested": {"type": "array", "items": _SHA256, "description": "Ids of the jobs asked for, in that order."},
+        "jobs": list[JobStatus],
+        "wheels": dict[str, BuiltWheel],
+        "sdists": dict[str, Sdist],
+        "now": {"type": "number", "description": "The farm's clock, in seconds since 1970."},
+        "event": {**matching(_EVENT), "description": "The last event of the farm that this takes into account."},
+    },
+    "required": ["id", "requested", "jobs", "wheels", "sdists", "now", "event"],
+}
+_REQUEST = {
+    "type": "object",
+    "properties": {
+        "id": {
+            **matching(REQUEST_ID.form),
+            "description": "Made up by the client, which may send it again.",
+        },
+        "kind": JobKind,
+        "target": matching(TARGET_NAME.pattern),
+        "target_revision": _SHA256,
+        "sdists": {"type": "array", "items": SDIST, "minItems": 1, "maxItems": MOST_SDISTS},
+        "local": {"type": "array", "items": _SHA256, "description": "Those of the sdists that a client sent."},
+        "force": {"type": "boolean", "default": False, "description": "Forget failures: build again what failed."},
+    },
+    "required": ["id", "kind", "target", "target_revision", "sdists"],
+}
+_TARGET = {
+    "type": "object",
+    "description": Target.__doc__,
+    "properties": {
+        **{name: {"type": "string"} for name in Target.__slots__},
+        "name": matching(TARGET_NAME.pattern),
+        "queue": matching(TARGET_NAME.pattern),
+        "revision": _SHA256,
+    },
+    "required": list(Target.__slots__),
+    "additionalProperties": False,
+}
+
+
+def request_operations(requests: Requests, ledger: Ledger) -> list[Operation]:
+    """Targets and requests."""
+    endpoints = _Endpoints(requests=requests, ledger=ledger)
+    status = Answer(told="The request's status.", shape=_STATUS)
+    gone = Answer(told="Done.")
+    return [
+        Operation(
+            name="registerTarget",
+            method="PUT",
+            path="/targets/{name}/{revision}",
+            endpoint=endpoints.register,
+            told="Make a target known; repeating it changes nothing.",
+            scope=Scope.BUILD,
+            parameters=(
+                Parameter(name="name", told="The target's name.", form=TARGET_NAME.pattern, is_target=True),
+                Parameter(name="revision", told="The digest of all that may change builds.", form=SHA256.pattern),
+            ),
+            body=_TARGET,
+            answers={204: gone},
+        ),
+        Operation(
+            name="submitRequest",
+            method="POST",
+            path="/requests",
+            endpoint=endpoints.submit,
+            told="Have jobs done for resolved sdists; safe to repeat under the same id.",
+            scope=Scope.BUILD,
+            body=_REQUEST,
+            answers={202: Answer(told="It is kept, and will be done.", shape=_STATUS)},
+            errors=(409, 422, 502),
+        ),
+        Operation(
+            name="requestStatus",
+            path="/requests/{id}",
+            endpoint=endpoints.status,
+            told="A request's status; with `after` not before something has happened since, or a few seconds passed.",
+            parameters=(
+                REQUEST_ID,
+                Parameter(name="after", told="The `event` of an earlier status.", form=f"|{_EVENT}", place="query"),
+            ),
+            answers={200: status},
+            errors=(404,),
+        ),
+        Operation(
+            name="closeRequest",
+            method="DELETE",
+            path="/requests/{id}",
+            endpoint=endpoints.close,
+            told="Take leave of a request: what nobody else waits for is not built.",
+            scope=Scope.BUILD,
+            parameters=(REQUEST_ID,),
+            answers={204: gone},
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Endpoints:
+    requests: Requests
+    ledger: Ledger
+
+    async def register(self, http: HttpRequest) -> Response:
+        target = Target.from_json(json_object(await read_json_body(http)))
+        if (target.name, target.revision) != (http.path_params["name"], http.path_params["revision"]):
+            raise InputError("target: the path and the body name different targets.")
+        await run_in_threadpool(self.requests.register, target)
+        return Response(status_code=204)
+
+    async def submit(self, http: HttpRequest) -> Response:
+        request = Request.from_json(await read_json_body(http))
+        principal_of(http).require_target(request.target)
+        return JSONResponse(await run_in_threadpool(self.requests.accept, request), status_code=202)
+
+    async def status(self, http: HttpRequest) -> Response:
+        request_id, after = http.path_params["id"], http.query_params.get("after", "")
+        if after:
+            awaited = await run_in_threadpool(self.requests.awaited, request_id)
+            await self.ledger.changed(after, awaited)
+        return JSONResponse(await run_in_threadpool(self.requests.status, request_id))
+
+    def close(self, http: HttpRequest) -> Response:
+        self.requests.close(http.path_params["id"])
+        return Response(status_code=204)

@@ -1,0 +1,89 @@
+"""The API's part for what was built: wheels by digest, the page of each target, and the recipes they were built by."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+
+from wheelfarm.errors import NotFound
+from wheelfarm_services import layout
+from wheelfarm_services.answers import IMMUTABLE
+from wheelfarm_services.operation import BYTES, HTML, Answer, Operation, Parameter
+from wheelfarm_services.parameters import ANY_TEXT, TARGET, WHEEL_SHA256
+from wheelfarm_services.recipe_book import RecipeBook
+from wheelfarm_services.store import Store
+from wheelfarm_services.stored_file import stored_file
+
+_RECIPE = {
+    "type": "object",
+    "properties": {"origin": str, "source": str, "patches": dict[str, str]},
+    "required": ["origin", "source"],
+}
+
+
+def wheel_operations(store: Store, recipes: RecipeBook) -> list[Operation]:
+    """Wheels, pages and recipes."""
+    endpoints = _Endpoints(store=store, recipes=recipes)
+    cached = {"Cache-Control": "How long it may be kept."}
+    return [
+        Operation(
+            name="wheel",
+            path="/wheels/{sha256}/{filename}",
+            endpoint=endpoints.wheel,
+            told="A wheel's bytes; with `.metadata` behind its name, its METADATA (PEP 658).",
+            parameters=(WHEEL_SHA256, Parameter(name="filename", told="The wheel's file name.", form=ANY_TEXT)),
+            answers={200: Answer(told="The file, for ever the same.", media=(BYTES,), headers=cached)},
+            errors=(404,),
+        ),
+        Operation(
+            name="flatPage",
+            path="/flat/{target}/",
+            endpoint=endpoints.flat_page,
+            told="The wheels of a target, as a page for --find-links.",
+            parameters=(TARGET,),
+            answers={200: Answer(told="The page.", media=(HTML,), headers=cached)},
+            errors=(404,),
+        ),
+        Operation(
+            name="recipes",
+            path="/recipes",
+            endpoint=endpoints.list_recipes,
+            told="The projects that the farm has recipes for, and where each came from.",
+            answers={200: Answer(told="Origins by project.", shape=dict[str, str])},
+        ),
+        Operation(
+            name="recipe",
+            path="/recipes/{project}",
+            endpoint=endpoints.recipe,
+            told="A project's recipe file.",
+            parameters=(Parameter(name="project", told="The project's normalised name.", form=ANY_TEXT),),
+            answers={200: Answer(told="The recipe.", shape=_RECIPE)},
+            errors=(404,),
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Endpoints:
+    store: Store
+    recipes: RecipeBook
+
+    def wheel(self, http: HttpRequest) -> Response:
+        sha256, filename = http.path_params["sha256"], http.path_params["filename"]
+        return stored_file(self.store, layout.wheel(sha256, filename), IMMUTABLE)
+
+    def flat_page(self, http: HttpRequest) -> Response:
+        page = self.store.get(layout.flat_page(http.path_params["target"]))
+        if page is None:
+            raise NotFound(f"Nothing has been built for a target {http.path_params['target']!r}.")
+        return Response(page, media_type=HTML, headers={"Cache-Control": "no-cache"})
+
+    def list_recipes(self, _: HttpRequest) -> Response:
+        entries = self.recipes.entries()
+        return JSONResponse({name: entry.origin for name, entry in sorted(entries.items())})
+
+    def recipe(self, http: HttpRequest) -> Response:
+        found = self.recipes.described(http.path_params["project"])
+        if found is None:
+            raise NotFound(f"The farm has no recipe for {http.path_params['project']!r}.")
+        return JSONResponse(found)
