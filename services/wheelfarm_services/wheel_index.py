@@ -6,7 +6,11 @@ told, and publishing again goes on from there. Names are claimed for ever: a fil
 
 import html
 import json
+import logging
+import random
 import re
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ from wheelfarm.job import LOCAL_VIEW, Job, Sdist
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +95,7 @@ class WheelIndex:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._links: dict[str, str] = {}
 
     def plan(self, job: Job) -> Plan | None:
         """The plan recorded for a job's request key."""
@@ -106,9 +113,13 @@ class WheelIndex:
         return plan
 
     def manifest(self, build_key: str) -> Manifest | None:
-        """The manifest of a build, or None while it has not been committed."""
+        """The manifest of a build; None while it has not been committed, or where its wheel is gone from the store."""
         data = self._store.get(layout.manifest(build_key))
-        return None if data is None else Manifest.from_json(data)
+        manifest = None if data is None else Manifest.from_json(data)
+        if manifest is not None and not self._has_wheel(manifest):
+            self._retract(build_key, manifest)
+            return None
+        return manifest
 
     def find(self, job: Job) -> Manifest | None:
         """What was built for a job, by its recorded plan."""
@@ -147,18 +158,47 @@ class WheelIndex:
             return
         filename = manifest.wheel.filename
         self._store.put_new(layout.index_entry(manifest.target, filename), manifest.to_json())
-        page = self._store.get(layout.flat_page(manifest.target)) or b""
-        if f">{html.escape(filename)}<".encode() not in page:
-            self.render(manifest.target)
+        self.render(manifest.target, lambda page: f">{html.escape(filename)}<".encode() in page)
 
-    def render(self, target: str) -> None:
-        """Write the target's flat page from its entries; of several renderers at once none loses an entry."""
+    def render(self, target: str, done: Callable[[bytes], bool] = lambda page: False) -> None:
+        """Write the target's flat page from its entries, unless it is as it should be; of several renderers at once
+        none loses an entry, for each lists the entries after it has read the tag that its writing is bound to."""
         key = layout.flat_page(target)
+        pause = 0.01
         while True:
             current = self._store.get_with_etag(key)
-            page = render_flat_page(target, self.entries(target))
+            if current is not None and done(current[0]):
+                return
+            links = [self._link_of(entry) for entry in self._store.list(layout.index_entries(target))]
+            page = _flat_page(target, [link for link in links if link])
             if self._store.replace(key, page, current[1] if current else None):
                 return
+            time.sleep(pause * random.random())  # noqa: S311  (no secret; who lost often finds its own work done)
+            pause = min(1.0, pause * 2)
+
+    def _link_of(self, key: str) -> str:
+        """The line of an entry, which never changes, remembered; nothing where it is gone."""
+        if key not in self._links:
+            data = self._store.get(key)
+            if data is None:
+                return ""
+            self._links[key] = _link(Manifest.from_json(data))
+        return self._links[key]
+
+    def _has_wheel(self, manifest: Manifest) -> bool:
+        return self._store.size(layout.wheel(manifest.wheel.sha256, manifest.wheel.filename)) is not None
+
+    def _retract(self, build_key: str, manifest: Manifest) -> None:
+        """Take back a commit whose wheel was lost, so that it is built anew. Its name stays taken: other bytes get
+        another one."""
+        logger.warning("wheel lost, its commit retracted", extra={"wheel": manifest.wheel.filename})
+        filename = manifest.wheel.filename
+        if manifest.is_local:
+            self._store.delete(layout.local_wheel(manifest.wheel.sha256))
+        else:
+            self._store.delete(layout.index_entry(manifest.target, filename))
+            self.render(manifest.target, lambda page: f">{html.escape(filename)}<".encode() not in page)
+        self._store.delete(layout.manifest(build_key))
 
     def entries(self, target: str) -> list[Manifest]:
         """Everything on a target's index, by file name."""
@@ -179,10 +219,14 @@ def build_key(**facts: Any) -> str:
 
 def render_flat_page(target: str, entries: list[Manifest]) -> bytes:
     """The find-links page: relative links, one sha256 each, `+` written as `%2B` (pip and uv then agree)."""
-    links = "\n".join(_link(entry) for entry in entries)
+    return _flat_page(target, [_link(entry) for entry in entries])
+
+
+def _flat_page(target: str, links: Sequence[str]) -> bytes:
     title = f"Wheels for {html.escape(target)}"
     head = f'<meta charset="utf-8"><meta name="pypi:repository-version" content="1.4"><title>{title}</title>'
-    return f"<!DOCTYPE html>\n<html><head>{head}</head>\n<body>\n{links}\n</body></html>\n".encode()
+    body = "\n".join(links)
+    return f"<!DOCTYPE html>\n<html><head>{head}</head>\n<body>\n{body}\n</body></html>\n".encode()
 
 
 def _link(entry: Manifest) -> str:

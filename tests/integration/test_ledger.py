@@ -772,7 +772,7 @@ class Farm:
     over: threading.Event = field(default_factory=threading.Event)
 
     def work(self, seed: int) -> None:
-        chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        chance = random.Random(seed)
         ledger = Ledger(self.url, wake=lambda _: None)
         while not self.over.is_set():
             claimed = ledger.claim(QUEUE, worker=f"w{seed}", lease_s=0.1)
@@ -800,7 +800,7 @@ class Farm:
 
 
 def random_graph(jobs: int, seed: int) -> dict[str, tuple[str, ...]]:
-    chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    chance = random.Random(seed)
     names = [f"n{number}" for number in range(jobs)]
     return {
         name: tuple(chance.sample(names[:number], min(number, chance.randrange(4))))

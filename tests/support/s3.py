@@ -26,8 +26,8 @@ class Bucket:
     def settings(self, *, endpoint: str = "") -> Settings:
         return Settings(store=f"s3://{self.name}/some/prefix", s3_endpoint=endpoint or self.endpoint)
 
-    def store(self, *, endpoint: str = "") -> S3Store:
-        return open_bucket(self.settings(endpoint=endpoint))
+    def store(self, *, endpoint: str = "", attempts: int = 6) -> S3Store:
+        return open_bucket(self.settings(endpoint=endpoint), attempts=attempts)
 
     @property
     def client(self) -> Any:

@@ -76,6 +76,7 @@ class Services:
             target=TARGET.name,
             provenance=provenance,
         )
+        self.store.put(layout.wheel(manifest.wheel.sha256, filename), b"wheel")
         self.wheels.enlist(manifest)
         return manifest
 

@@ -67,6 +67,7 @@ class Services:
             provenance={},
         )
         self.wheels.record_plan(job, Plan(build_key=job.request_key, requirements=()))
+        self.store.put(layout.wheel(wheel.sha256, wheel.filename), b"wheel")
         self.store.put(layout.manifest(job.request_key), manifest.to_json())
         return manifest
 

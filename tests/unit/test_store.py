@@ -1,7 +1,9 @@
 """What is so of the directory store alone; tests/integration/test_store.py has what every store is held to."""
 
+import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +101,51 @@ def test_file_in_the_stores_place_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FarmUnavailable):
         DirectoryStore.create(tmp_path / "file")
+
+
+def test_what_killed_writers_left_is_swept(directory: DirectoryStore, root: Path) -> None:
+    directory.put("a/b", b"whole")
+    (root / "a" / ".new-abc").write_bytes(b"half")
+    assert directory.sweep(directory.now() - 60) == 0
+    assert directory.sweep(directory.now() + 60) == 1
+    assert [path.name for path in (root / "a").iterdir()] == ["b"]
+
+
+def test_object_whose_removal_was_cut_short_is_brought_back(directory: DirectoryStore, root: Path) -> None:
+    directory.put("a/b", b"whole")
+    directory.put("a/c", b"old")
+    for name in "bc":
+        (root / "a" / name).rename(root / "a" / f".gone-{name}")
+    directory.put("a/c", b"new")
+    assert directory.sweep(directory.now() + 60) == 2
+    assert (directory.get("a/b"), directory.get("a/c")) == (b"whole", b"new")
+
+
+def test_blob_that_is_put_again_counts_as_new(directory: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"blob")
+    directory.put_file("a", tmp_path / "file")
+    os.utime(root / "a", (1, 1))
+    directory.put_file("a", tmp_path / "file")
+    assert not directory.delete_older("a", directory.now() - 60)
+
+
+def test_new_folders_are_synced_with_their_parents(directory: DirectoryStore, root: Path) -> None:
+    """By what the kernel was asked for: strace is not everywhere, an audit hook is."""
+    synced = synced_folders(lambda: directory.put_new("a/b/c", b"commit"))
+    assert {root / "a" / "b", root / "a", root} <= synced
+    assert synced_folders(lambda: directory.replace("a/b/c", b"x", None)) & {root / "a" / "b"} == set()
+    assert root / "a" / "b" in synced_folders(lambda: directory.put("a/b/c", b"y"))
+
+
+def synced_folders(operation: Callable[[], object]) -> set[Path]:
+    opened: set[Path] = set()
+    active = [True]
+
+    def hear(event: str, arguments: tuple[object, ...]) -> None:
+        if active and event == "open" and int(str(arguments[2])) & os.O_DIRECTORY:
+            opened.add(Path(str(arguments[0])))
+
+    sys.addaudithook(hear)
+    operation()
+    active.clear()
+    return opened

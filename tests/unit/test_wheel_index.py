@@ -226,3 +226,30 @@ def test_build_key_depends_on_every_fact_and_not_on_their_order() -> None:
 def test_manifest_survives_the_store() -> None:
     entry = replace(manifest(), provenance={"job": {"a": [1, "ü"]}})
     assert Manifest.from_json(entry.to_json()) == entry
+
+
+def test_commit_whose_wheel_is_lost_is_taken_back_and_another_build_takes_its_place(
+    index: WheelIndex, store: DirectoryStore, tmp_path: Path
+) -> None:
+    job = make_job()
+    index.record_plan(job, plan())
+    lost = publish(index, tmp_path, manifest())
+    kept = publish(index, tmp_path, manifest("other"), key=build_key(name="other"))
+    store.delete(layout.wheel(lost.wheel.sha256, lost.wheel.filename))
+    assert index.find(job) is None
+    assert index.entries(TARGET) == [kept]
+    assert lost.wheel.filename not in page(store)
+    anew = manifest(data=b"built anew", filename="app-1.0-2-py3-none-any.whl")
+    assert publish(index, tmp_path, anew, data=b"built anew") == anew
+    assert index.find(job) == anew
+    assert re.findall(r">([^<>]+\.whl)<", page(store)) == [anew.wheel.filename, kept.wheel.filename]
+
+
+def test_local_commit_whose_wheel_is_lost_is_taken_back(
+    index: WheelIndex, store: DirectoryStore, tmp_path: Path
+) -> None:
+    local = replace(manifest(), provenance={"job": {"source_view": "local"}})
+    publish(index, tmp_path, local)
+    store.delete(layout.wheel(local.wheel.sha256, local.wheel.filename))
+    assert index.manifest(KEY) is None
+    assert store.get(layout.local_wheel(local.wheel.sha256)) is None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-from wheelfarm.errors import FarmUnavailable
+from wheelfarm.errors import CorruptObject, FarmUnavailable
 from wheelfarm_services.store.s3 import S3Store
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def probe(store: S3Store) -> S3Store:
     folder = f"probe/{uuid4().hex}/"
     try:
         store.bare_tags = _wants_bare_tags(store, folder)
-        missing = [what for what, holds in _CHECKS.items() if not holds(store, folder + "check")]
+        missing = [what for what, check in _CHECKS.items() if not _holds(check, store, folder + "check")]
         if not _refuses_altered_body(store, folder + "altered"):
             logger.warning("the store takes altered bodies: damage on the way there is found when they are read")
     finally:
@@ -33,6 +33,13 @@ def probe(store: S3Store) -> S3Store:
             hint="Use a server that has them, such as Ceph or AWS; docs/store.md says why they are needed.",
         )
     return store
+
+
+def _holds(check: Callable[[S3Store, str], bool], store: S3Store, key: str) -> bool:
+    try:
+        return check(store, key)
+    except CorruptObject:
+        return False
 
 
 def _wants_bare_tags(store: S3Store, folder: str) -> bool:

@@ -28,22 +28,24 @@ from wheelfarm_services import layout
 from wheelfarm_services.store.protocol import StoredObject, require_key
 from wheelfarm_services.store.s3_errors import code_of, condition_failed, may_pass, reported, unavailable
 
-_ATTEMPTS = 6
 _BROKEN_READS = (HTTPClientError, IncompleteReadError)
 _PIECES = TransferConfig(multipart_threshold=32 << 20, multipart_chunksize=16 << 20, max_concurrency=4)
 _FRESH_S = 3600.0
 """Objects younger than this need not be put again to count as new."""
 
 
-def open_bucket(settings: Settings) -> "S3Store":
-    """The bucket's store, once it has been probed. Raises FarmUnavailable with what is wrong."""
+def open_bucket(settings: Settings, *, attempts: int = 6) -> "S3Store":
+    """The bucket's store, once it has been probed; a request is tried `attempts` times.
+
+    Raises FarmUnavailable with what is wrong.
+    """
     from wheelfarm_services.store.probe import probe
 
     parts = urlsplit(settings.store)
     with reported(parts.netloc, settings.s3_endpoint):
         session = boto3.Session()
-        client, once = (s3_client(session, settings, attempts=attempts) for attempts in (_ATTEMPTS, 1))
-    return probe(S3Store(client, parts.netloc, parts.path.strip("/"), once=once))
+        client, once = (s3_client(session, settings, attempts=number) for number in (attempts, 1))
+    return probe(S3Store(client, parts.netloc, parts.path.strip("/"), once=once, attempts=attempts))
 
 
 def s3_client(session: Any, settings: Settings, *, attempts: int) -> Any:
@@ -79,8 +81,11 @@ class S3Store:
     `bare_tags`: the server wants `If-Match` without quotes, as Ceph's releases before 18 do.
     """
 
-    def __init__(self, client: Any, bucket: str, prefix: str = "", *, once: Any, bare_tags: bool = False) -> None:
+    def __init__(
+        self, client: Any, bucket: str, prefix: str = "", *, once: Any, attempts: int = 6, bare_tags: bool = False
+    ) -> None:
         self.client = client
+        self._attempts = attempts
         self._once = once
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
@@ -197,12 +202,18 @@ class S3Store:
         return self.prefix + require_key(key)
 
     def _fetch(self, key: str, **how: str) -> Any:
-        """What a GET answers, or None where there is no such key."""
-        with self._reported(key):
+        """What a GET answers, or None where there is no such key: 404 alone, of an answer cut short, won't do."""
+        failed: FarmUnavailable | None = None
+        for _ in self._tries():
             try:
-                return self.client.get_object(Bucket=self.bucket, Key=self._name(key), **how)
-            except self.client.exceptions.NoSuchKey:
+                with self._reported(key), suppress(self.client.exceptions.NoSuchKey):
+                    return self.client.get_object(Bucket=self.bucket, Key=self._name(key), **how)
                 return None
+            except FarmUnavailable as error:
+                if code_of(error.__cause__) != "404":
+                    raise
+                failed = error
+        raise failed or self._cut(key)
 
     def _head(self, key: str) -> StoredObject | None:
         """The object's facts, by a GET of one byte: a HEAD can't tell a missing key from a missing bucket."""
@@ -269,14 +280,14 @@ class S3Store:
             )
 
     def _tries(self) -> Iterator[None]:
-        """Six tries in some five seconds, with jitter."""
-        for number in range(_ATTEMPTS):
+        """A turn for each try; six take some five seconds, with jitter."""
+        for number in range(self._attempts):
             if number:
                 time.sleep(0.1 * 2**number * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
             yield
 
     def _cut(self, key: str) -> FarmUnavailable:
-        return unavailable(f"The bucket {self.bucket} sent {key!r} cut short {_ATTEMPTS} times.")
+        return unavailable(f"The bucket {self.bucket} sent {key!r} cut short {self._attempts} times.")
 
     def _reported(self, key: str) -> Any:
         return reported(self.bucket, self.client.meta.endpoint_url, key)
