@@ -10,7 +10,7 @@ from wheelfarm.errors import InputError, RequestFailed, WheelfarmError
 from wheelfarm.farm import Farm, RequestStatus
 from wheelfarm.job import JobKind, JobStatus, Sdist
 from wheelfarm.requirements import Requirements
-from wheelfarm.resolution import MetadataPending, Resolution, estimate, resolve
+from wheelfarm.resolution import MetadataPending, Resolution, estimate, metadata_unsettled, resolve
 from wheelfarm.settings import Settings
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
@@ -38,6 +38,7 @@ class LocalSdist:
 Watch = Callable[[RequestStatus], None]
 _ROUNDS = 1000
 _GATHERED_S = 0.5
+_METADATA_ROUNDS = 10
 
 
 def make_local_sdists(
@@ -108,11 +109,9 @@ def build(
             requests=requests,
             local=local,
         )
-        resolution, failed = chain.resolve(requirements)
-        requirements.check_hashes([sdist for sdist in resolution.sdists if sdist.sha256 not in chain.sent])
-        if not resolution.sdists:
+        status, failed = chain.settle(requirements)
+        if status is None:
             return ()
-        status = chain.follow(JobKind.WHEEL, resolution.sdists)
     failed += status.failed
     wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
     if keep_going or not failed:
@@ -141,6 +140,25 @@ class _Chain:
     def sent(self) -> frozenset[str]:
         """The sha256s of the local sdists."""
         return frozenset(one.sdist.sha256 for one in self.local)
+
+    def settle(self, requirements: Requirements) -> tuple[RequestStatus | None, list[JobStatus]]:
+        """Resolve and build until every wheel tells the metadata that it was resolved with, so that the set is closed;
+        None where nothing is needed. What a lock names is built as it stands.
+
+        Raises MetadataUnsettled after some rounds, and what `resolve` raises.
+        """
+        known: dict[str, int] = {}
+        for _ in range(_METADATA_ROUNDS):
+            resolution, failed = self.resolve(requirements)
+            requirements.check_hashes([sdist for sdist in resolution.sdists if sdist.sha256 not in self.sent])
+            if not resolution.sdists:
+                return None, failed
+            status = self.follow(JobKind.WHEEL, resolution.sdists)
+            revised = {job: one.revision for job, one in status.revisions.items()}
+            if requirements.lock is not None or revised.items() <= known.items():
+                return status, failed
+            known |= revised
+        raise metadata_unsettled([str(status.jobs[job].sdist) for job in revised], _METADATA_ROUNDS)
 
     def resolve(self, requirements: Requirements) -> tuple[Resolution, list[JobStatus]]:
         """The pinned sdists; metadata that only builds can tell is computed on the way.

@@ -84,6 +84,12 @@ class UnknownProject(NoSolution):
     code, exit_code = "unknown-project", 11
 
 
+class MetadataUnsettled(NoSolution):
+    """Built wheels told other metadata than was resolved with, again and again."""
+
+    code, exit_code = "metadata-unsettled", 16
+
+
 class NoSdist(NoSolution):
     """The project has versions, but none of the acceptable ones has an sdist."""
 

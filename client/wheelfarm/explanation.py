@@ -8,6 +8,7 @@ from packaging.utils import parse_wheel_filename
 
 from wheelfarm.job import Sdist
 from wheelfarm.requirement_path import Step, requirement_path
+from wheelfarm.revision import MetadataRevision
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
 
@@ -48,6 +49,7 @@ class Origin:
     build_system: BuildSystem | None = None
     constraints: tuple[str, ...] = ()
     fallback: str = ""
+    metadata: MetadataRevision = field(default_factory=MetadataRevision)
     recipe: Any = None
     sandbox: str = ""
     driver: str = ""
@@ -69,6 +71,7 @@ class Origin:
             target=Target.from_json(value["target"]),
             build_system=_build_system(system) if system else None,
             constraints=tuple(map(str, value.get("constraints", ()))),
+            metadata=MetadataRevision.from_json(value.get("metadata")),
             recipe=value.get("recipe"),
             job=str(value.get("job", "")),
             built_at=_number(value.get("built_at")),

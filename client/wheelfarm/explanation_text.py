@@ -53,6 +53,8 @@ def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
     yield "constraints", ", ".join(origin.constraints)
     yield "fallback", origin.fallback
     yield "recipe", _recipe(origin.recipe)
+    for number, line in enumerate(origin.metadata.differences):
+        yield "" if number else "not stated", line
     yield "log", f"wheelfarm logs {origin.job[:12]}"
 
 

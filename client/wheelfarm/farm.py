@@ -14,6 +14,7 @@ import httpx
 from wheelfarm.errors import FarmUnavailable, HashMismatch, InputError, ProtocolError, WheelfarmError, error_from_json
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account, source_index_path
+from wheelfarm.revision import MetadataRevision
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
 
@@ -36,6 +37,8 @@ class RequestStatus:
     jobs: dict[str, JobStatus]
     wheels: dict[str, BuiltWheel]
     sdists: dict[str, Sdist] = field(default_factory=dict)
+    revisions: dict[str, MetadataRevision] = field(default_factory=dict)
+    """Of finished wheels' jobs, those whose wheel told other metadata than its sdist had been taken to."""
     now: float
     event: str = ""
 
@@ -60,6 +63,7 @@ class RequestStatus:
             jobs={job.id: job for job in jobs},
             wheels={job: BuiltWheel.from_json(wheel) for job, wheel in value["wheels"].items()},
             sdists={job: Sdist.from_json(sdist) for job, sdist in value["sdists"].items()},
+            revisions={job: MetadataRevision.from_json(one) for job, one in value.get("revisions", {}).items()},
             now=float(value["now"]),
             event=str(value["event"]),
         )

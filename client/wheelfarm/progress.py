@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wheelfarm.board import Board
 from wheelfarm.job import JobKind, JobState, JobStatus
 from wheelfarm.reporter import Reporter
+from wheelfarm.revision import MetadataRevision
 
 if TYPE_CHECKING:
     from wheelfarm.farm import RequestStatus
@@ -21,6 +22,7 @@ class Progress:
         self._reporter = reporter
         self._told: dict[str, JobState] = {}
         self._running: dict[str, float] = {}
+        self._revised: set[tuple[str, int]] = set()
 
     def watch(self, status: "RequestStatus") -> None:
         """Tell what is new."""
@@ -28,6 +30,10 @@ class Progress:
         for job in status.jobs.values():
             if job.kind is not JobKind.METADATA and self._is_news(job) and (line := self._line(job)):
                 self._reporter.say(line)
+        for job_id, revision in status.revisions.items():
+            if (job_id, revision.revision) not in self._revised:
+                self._revised.add((job_id, revision.revision))
+                self._reporter.say(_told_otherwise(status.jobs[job_id], revision))
 
     def enter(self, phase: str) -> None:
         """Tell what is done from now on, until the next state of a request."""
@@ -59,6 +65,11 @@ class Progress:
                 return f"failed   {job.sdist} ({job.id[:12]})"
             case _:
                 return ""
+
+
+def _told_otherwise(job: JobStatus, revision: MetadataRevision) -> str:
+    told = "; ".join(revision.differences) or "it has changed since it was first told"
+    return f"note: the wheel of {job.sdist} tells other metadata than its sdist, and is believed: {told}"
 
 
 class QuietOnBuilding(Progress):

@@ -25,6 +25,7 @@ from uv import find_uv_bin
 from wheelfarm.errors import (
     FarmUnavailable,
     InputError,
+    MetadataUnsettled,
     NoSdist,
     NoSolution,
     ProtocolError,
@@ -226,6 +227,16 @@ def _run_uv(
             hint="Free some space there, then run the command again: finished wheels are kept.",
         )
     return done
+
+
+def metadata_unsettled(sdists: Sequence[str], rounds: int) -> MetadataUnsettled:
+    """The error for sdists whose wheels tell otherwise than their metadata time and again."""
+    return MetadataUnsettled(
+        f"What was resolved {rounds} times over is not what the built wheels need: "
+        f"{', '.join(sdists)} state other metadata than their builds give.",
+        hint="Nothing was handed over. Pin a version whose sdist tells the truth, or run the command again to go on: "
+        "what was found out is kept.",
+    )
 
 
 def explained(requirements: Sequence[str], account: Account, explanation: str) -> NoSolution:

@@ -165,6 +165,7 @@ class Explanations:
             build_system=self._build_system(manifest, job.sdist),
             constraints=tuple(map(str, provenance["plan"].get("constraints") or ())),
             fallback=str(provenance["plan"].get("fallback") or ""),
+            metadata=manifest.metadata_revision,
             recipe=provenance.get("recipe"),
             job=job.id,
             built_at=provenance.get("built_at"),

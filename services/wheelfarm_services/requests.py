@@ -306,8 +306,9 @@ class Requests:
         statuses |= {record.id: self.job_status(record) for record in records.values()}
         if request.cancelled:
             statuses |= {job.id: _given_up(statuses[job.id]) for job in jobs if not statuses[job.id].state.final}
-        wheels = {job.id: manifest.wheel.to_json() for job in jobs if statuses[job.id].state is JobState.DONE
-                  and (manifest := self._wheels.find(job))}  # fmt: skip
+        manifests = {job.id: manifest for job in jobs if statuses[job.id].state is JobState.DONE
+                     and (manifest := self._wheels.find(job))}  # fmt: skip
+        revisions = {job: manifest.metadata_revision for job, manifest in manifests.items()}
         made = {
             job.id: asdict(sdist) for job in jobs if job.kind is JobKind.SDIST and (sdist := self._locals.made(job))
         }
@@ -315,7 +316,8 @@ class Requests:
             "id": request.id,
             "requested": [job.id for job in jobs],
             "jobs": [status.to_json() for status in statuses.values()],
-            "wheels": wheels,
+            "wheels": {job: manifest.wheel.to_json() for job, manifest in manifests.items()},
+            "revisions": {job: one.to_json() for job, one in revisions.items() if one.revision},
             "sdists": made,
             "now": self._ledger.now(),
             "event": event,

@@ -4,20 +4,11 @@ What an sdist states (PEP 643) is a claim. The first wheel built of it on a targ
 METADATA says otherwise, the truth is kept as the next *revision*. Revision 0 is what was told first.
 """
 
-from dataclasses import dataclass
-
 from wheelfarm.job import Sdist
+from wheelfarm.revision import MetadataRevision
 from wheelfarm_services import layout
 from wheelfarm_services.metadata_comparison import metadata_differences
 from wheelfarm_services.store import Store
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settled:
-    """Which revision of an sdist's metadata a wheel agrees with, and what revision 0 tells otherwise."""
-
-    revision: int = 0
-    differences: tuple[str, ...] = ()
 
 
 class SdistMetadata:
@@ -55,7 +46,7 @@ class SdistMetadata:
         """Keep what the build backend told on one target, unless it is known."""
         self._store.put_new(layout.built_metadata(sdist.sha256, target_revision), metadata)
 
-    def settle(self, sdist: Sdist, target_revision: str, *, stated: bytes | None, built: bytes) -> Settled:
+    def settle(self, sdist: Sdist, target_revision: str, *, stated: bytes | None, built: bytes) -> MetadataRevision:
         """Make a wheel's metadata the truth for its sdist on its target, and tell what that changes; `stated` is what
         the sdist states.
 
@@ -69,6 +60,8 @@ class SdistMetadata:
             number, newest = self.newest(sdist, target_revision)
             if newest is None or not metadata_differences(newest, built):
                 first = self.told_first(sdist, target_revision) if number else None
-                return Settled(revision=number, differences=metadata_differences(first, built) if first else ())
+                return MetadataRevision(
+                    revision=number, differences=metadata_differences(first, built) if first else ()
+                )
             key = layout.revised_metadata(target_revision, sdist.name, sdist.sha256, number + 1)
             self._store.put_new(key, built)

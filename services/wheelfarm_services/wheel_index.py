@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from wheelfarm.digest import digest_of
 from wheelfarm.job import LOCAL_VIEW, Job, Sdist
+from wheelfarm.revision import MetadataRevision
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
@@ -80,6 +81,11 @@ class Manifest:
     def is_local(self) -> bool:
         """Whether it was built from what a client sent, and so stands on no index."""
         return bool(self.provenance.get("job", {}).get("source_view") == LOCAL_VIEW)
+
+    @property
+    def metadata_revision(self) -> MetadataRevision:
+        """Which revision of its sdist's metadata the wheel agrees with."""
+        return MetadataRevision.from_json(self.provenance.get("metadata"))
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True, indent=1).encode()

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from uv import find_uv_bin
 
 from tests.acceptance.conftest import Home, wait_until
 from tests.support.projects import Project
+from wheelfarm_services.metadata_comparison import metadata_differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,11 @@ class SourceIndex:
         assert done.returncode == 0, done.stderr
         found = [one["metadata"] for one in json.loads(report.read_text())["install"]]
         return sorted(f"{one['name']}=={one['version']}" for one in found)
+
+    def get(self, path: str) -> httpx.Response:
+        """What the farm answers for a path."""
+        parts = urlsplit(self.url)
+        return httpx.get(parts._replace(path=path).geturl()).raise_for_status()
 
     def _run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
         environment = {**self.home.environment, "PIP_CACHE_DIR": str(self.home.root / "pip-cache")}
@@ -153,3 +160,185 @@ def test_stock_tools_are_refused_without_the_token(home: Home, tool: str) -> Non
         done = bare.uv_lock("app") if tool == "uv" else bare.pip(*words)
     assert done.returncode != 0
     assert home.upstream.requests == []
+
+
+def install(home: Home, *words: str) -> list[str]:
+    """What `wheelfarm install` puts into a new environment; it says on stderr what it found out."""
+    done = home.run("install", "--venv", home.root / "env", *words)
+    assert done.code == 0, done.err + home.farm_log()
+    check = subprocess.run(
+        [find_uv_bin(), "pip", "check", "--python", home.root / "env"], capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stderr
+    return sorted(done.out.split())
+
+
+def manifests(home: Home) -> dict[str, dict[str, Any]]:
+    """The manifests of all wheels, by project and version."""
+    found = [json.loads(path.read_bytes()) for path in home.store.glob("manifests/**/*.json")]
+    return {f"{one['wheel']['name']}=={one['wheel']['version']}": one["provenance"] for one in found}
+
+
+def test_a2_requirements_that_only_the_wheel_tells_are_resolved_and_built(home: Home) -> None:
+    home.upstream.add(
+        Project(name="app", requires_dist=["liar"]),
+        Project(name="liar", requires_dist=["unneeded"], wheel_tells={"requires_dist": ["needed>1", "unneeded<9"]}),
+        Project(name="unneeded"),
+        Project(name="needed", version="2.0", wheel_tells={"requires_dist": ["deep"]}),
+        Project(name="deep"),
+    )
+    done = home.run("install", "--venv", home.root / "env", "app")
+    assert done.code == 0, done.err
+    assert sorted(done.out.split()) == ["app==1.0", "deep==1.0", "liar==1.0", "needed==2.0", "unneeded==1.0"]
+    assert "liar==1.0 tells other metadata than its sdist" in done.err
+    assert "-Requires-Dist: unneeded; +Requires-Dist: needed>1; +Requires-Dist: unneeded<9" in done.err
+    assert done.err.count("needed==2.0 tells") == 1
+    assert manifests(home)["liar==1.0"]["metadata"] == {
+        "revision": 1,
+        "differences": ["-Requires-Dist: unneeded", "+Requires-Dist: needed>1", "+Requires-Dist: unneeded<9"],
+    }
+    why = home.run("why", "liar")
+    assert "+Requires-Dist: needed>1" in why.out
+
+
+def test_a2_requirements_that_the_wheel_does_not_have_are_not_installed(home: Home) -> None:
+    home.upstream.add(Project(name="liar", requires_dist=["unneeded"], wheel_tells={"requires_dist": []}))
+    home.upstream.add(Project(name="unneeded"))
+    assert install(home, "liar") == ["liar==1.0"]
+    built = manifests(home)
+    home.upstream.requests.clear()
+    again = home.run("install", "--venv", home.root / "again", "--upgrade", "liar")
+    assert again.out.split() == ["liar==1.0"]
+    assert "unneeded-1.0.tar.gz" not in home.upstream.files_asked
+    assert manifests(home) == built
+
+
+def test_a2_wheel_that_excludes_this_python_is_given_up_for_another_version(home: Home) -> None:
+    home.upstream.add(
+        Project(name="liar", version="2.0", wheel_tells={"requires_python": ">=3.99"}),
+        Project(name="liar", version="1.0"),
+    )
+    assert install(home, "liar") == ["liar==1.0"]
+
+
+def test_a2_extras_that_only_the_wheel_tells_are_resolved(home: Home) -> None:
+    told = {"extras": ["Fast_Path"], "requires_dist": ['quick; extra == "Fast_Path"']}
+    home.upstream.add(Project(name="liar", wheel_tells=told), Project(name="quick"))
+    assert install(home, "liar[fast-path]") == ["liar==1.0", "quick==1.0"]
+
+
+def test_a2_metadata_that_says_the_same_in_other_words_is_no_difference(home: Home) -> None:
+    stated = ["Base_One (>=1.0,<2)", 'other ; extra == "fast_path" and python_version >= "3.0"']
+    told = ["base.one<2,>=1.0.0", "other; python_version >= '3.0' and extra == 'fast-path'"]
+    home.upstream.add(
+        Project(
+            name="app",
+            requires_dist=stated,
+            extras=["fast_path"],
+            wheel_tells={"requires_dist": told, "extras": ["Fast-Path"]},
+            wheel_version="1.0.0",
+        ),
+        Project(name="base-one"),
+    )
+    assert install(home, "app") == ["app==1.0", "base-one==1.0"]
+    assert manifests(home)["app==1.0"]["metadata"] == {"revision": 0, "differences": []}
+
+
+@pytest.mark.parametrize("told", [{"wheel_name": "other"}, {"wheel_version": "1.1"}])
+def test_a2_wheel_of_another_name_or_version_is_refused(home: Home, told: dict[str, str]) -> None:
+    home.upstream.add(Project(name="liar", **told))  # type: ignore[arg-type]
+    done = home.run("install", "--venv", home.root / "env", "liar")
+    assert done.code == 23, done.err
+    assert home.wheel_names() == []
+
+
+def test_a2_metadata_that_never_settles_ends_with_an_error_after_some_rounds(home: Home) -> None:
+    versions = [f"{number}.0" for number in range(1, 15)]
+    home.upstream.add(
+        *(Project(name="liar", version=one, wheel_tells={"requires_dist": ["liar<0"]}) for one in versions)
+    )
+    done = home.run("install", "--venv", home.root / "env", "liar")
+    assert done.code == 16, done.err
+    assert "10 times over" in done.err
+    assert "liar==5.0" in done.err
+    assert len(home.wheel_names()) == 10
+    assert not (home.root / "env" / "bin").exists() or not list((home.root / "env").glob("lib/*/site-packages/liar*"))
+
+
+def test_a2_build_environment_is_planned_by_what_its_wheels_tell(home: Home) -> None:
+    code = "import needed"
+    home.upstream.add(
+        Project(name="app", build_requires=["liar"], build_code=code),
+        Project(name="liar", wheel_tells={"requires_dist": ["needed"]}),
+        Project(name="needed"),
+    )
+    assert install(home, "app") == ["app==1.0"]
+    used = [one["wheel"]["name"] for one in manifests(home)["app==1.0"]["plan"]["requirements"]]
+    assert used == ["liar", "needed"]
+
+
+def test_a2_remembered_set_is_a_closed_one(home: Home) -> None:
+    home.upstream.add(Project(name="liar", wheel_tells={"requires_dist": ["needed"]}), Project(name="needed"))
+    assert install(home, "liar") == ["liar==1.0", "needed==1.0"]
+    home.upstream.requests.clear()
+    warm = home.run("install", "--venv", home.root / "again", "liar")
+    assert sorted(warm.out.split()) == ["liar==1.0", "needed==1.0"]
+    assert home.upstream.requests == []
+
+
+@pytest.mark.parametrize("tool", ["uv", "pip"])
+def test_a2_stock_tools_resolve_by_what_the_wheel_told(home: Home, tool: str) -> None:
+    home.upstream.add(Project(name="liar", wheel_tells={"requires_dist": ["needed"]}), Project(name="needed"))
+    with source_index(home) as index:
+
+        def resolved() -> list[str]:
+            if tool == "pip":
+                return index.pip_report("liar")
+            locked = index.uv_lock("liar").stdout.splitlines()
+            return sorted(line.split()[0] for line in locked if "==" in line)
+
+        assert resolved() == ["liar==1.0"]
+        assert install(home, "liar") == ["liar==1.0", "needed==1.0"]
+        assert resolved() == ["liar==1.0", "needed==1.0"]
+
+
+def test_g1_hooks_run_in_the_sandbox_alone(home: Home) -> None:
+    code = hooked(home)
+    home.upstream.add(
+        Project(name="app", requires_dist=["dynamic"], code=code),
+        Project(name="dynamic", static=False, requires_dist=["base"], code=code, build_requires=["helper"]),
+        Project(name="helper", static=False, code=code),
+        Project(name="base", static=False, code=code),
+    )
+    assert install(home, "app") == ["app==1.0", "base==1.0", "dynamic==1.0"]
+    assert not hooks_outside(home)
+    logs = [path.read_text() for path in home.store.glob("logs/**/*.log")]
+    assert sum("hook ran" in log for log in logs) == 4
+
+
+def test_g2_metadata_that_was_resolved_with_is_the_wheels(home: Home) -> None:
+    home.upstream.add(
+        Project(name="app", requires_dist=["dynamic", "static"]),
+        Project(name="dynamic", static=False, requires_dist=["static"]),
+        Project(name="static", extras=["x"], requires_python=">=3.8"),
+    )
+    with source_index(home) as index:
+        install(home, "app")
+        path = urlsplit(index.url).path
+        for name, told in (("app", 2), ("dynamic", 1), ("static", 0)):
+            page = index.get(f"{path}{name}/").json()
+            served = index.get(page["files"][0]["url"] + ".metadata").content
+            (sidecar,) = home.store.glob(f"wheels/*/{name}-*.metadata")
+            assert metadata_differences(served, sidecar.read_bytes()) == ()
+            assert served.count(b"Requires-Dist") == told
+
+
+def test_g3_client_fails_closed_without_the_source_index(home: Home) -> None:
+    publish_set(home)
+    home.upstream.refuse("library", 503)
+    done = home.run("install", "--venv", home.root / "env", "app")
+    assert done.code == 13, done.err
+    assert home.wheel_names() == []
+    gone = home.run("build", "app", environment={"WHEELFARM_URL": "http://127.0.0.1:9", "WHEELFARM_TOKEN": "x"})
+    assert gone.code == 30, gone.err
+    assert not hooks_outside(home)

@@ -20,6 +20,7 @@ INTERFACE = {
     "unknown-project": 11,
     "no-sdist": 12,
     "upstream": 13,
+    "metadata-unsettled": 16,
     "hash-mismatch": 14,
     "bad-sdist": 15,
     "build-failed": 20,

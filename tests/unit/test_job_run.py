@@ -140,6 +140,7 @@ CLASSES = {
     "no-solution": FailureClass.INPUT,
     "unknown-project": FailureClass.INPUT,
     "no-sdist": FailureClass.INPUT,
+    "metadata-unsettled": FailureClass.INPUT,
     "hash-mismatch": FailureClass.INPUT,
     "bad-sdist": FailureClass.INPUT,
     "no-worker": FailureClass.INFRASTRUCTURE,

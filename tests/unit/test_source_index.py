@@ -11,8 +11,9 @@ from tests.support.projects import Project
 from tests.support.values import make_target
 from wheelfarm.errors import BadSdist, HashMismatch, InputError, NotFound, UpstreamError
 from wheelfarm.job import Sdist
+from wheelfarm.revision import MetadataRevision
 from wheelfarm_services import layout
-from wheelfarm_services.sdist_metadata import SdistMetadata, Settled
+from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.upstream import Upstream
@@ -174,7 +175,7 @@ def test_revised_metadata_is_given_by_its_number(store: DirectoryStore, index: F
     first = sources.metadata(sdist, REVISION)
     built = b"Metadata-Version: 2.1\nName: app\nVersion: 1.0\n"
     settled = SdistMetadata(store).settle(sdist, REVISION, stated=first, built=built)
-    assert settled == Settled(revision=1, differences=("-Requires-Dist: b>1",))
+    assert settled == MetadataRevision(revision=1, differences=("-Requires-Dist: b>1",))
     assert sources.metadata(sdist, REVISION) == first
     assert sources.metadata(sdist, REVISION, 1) == built
     assert sources.metadata(sdist, REVISION, 2) is None

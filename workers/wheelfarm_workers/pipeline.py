@@ -22,12 +22,14 @@ from wheelfarm.errors import (
 )
 from wheelfarm.farm import Farm
 from wheelfarm.job import Failure, FailureClass, Job, JobKind
+from wheelfarm.revision import MetadataRevision
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.failures import Failures
 from wheelfarm_services.local_sources import LocalSources
 from wheelfarm_services.recipe_book import RecipeBook
-from wheelfarm_services.static_metadata import resolving_fields
+from wheelfarm_services.sdist_metadata import SdistMetadata
+from wheelfarm_services.static_metadata import resolving_fields, static_metadata
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 from wheelfarm_workers.build import BUILD_ENVIRONMENT, Builder
@@ -74,6 +76,7 @@ class Pipeline:
     ) -> None:
         self._store = store
         self._wheels = wheels
+        self._metadata = SdistMetadata(store)
         self._failures = Failures(store)
         self._first_tries = FirstTries(store)
         self._work = work
@@ -116,11 +119,9 @@ class Pipeline:
 
     def _compute_metadata(self, job: Job, hold: Hold) -> None:
         """Metadata that only the backend can tell is its wheel's, which is wanted anyway: no work is done twice."""
-        key = layout.built_metadata(job.sdist.sha256, job.target_revision)
-        if self._store.size(key) is None:
+        if self._metadata.told_first(job.sdist, job.target_revision) is None:
             wheel = self._wheel_of(replace(job, kind=JobKind.WHEEL), hold)
-            metadata = self._store.get(layout.wheel_metadata(wheel.sha256, wheel.filename)) or b""
-            self._store.put(key, resolving_fields(metadata))
+            self._metadata.keep_computed(job.sdist, job.target_revision, self._told_by(wheel))
 
     def _wheel_of(self, job: Job, hold: Hold) -> BuiltWheel:
         """The wheel that another job builds."""
@@ -176,8 +177,22 @@ class Pipeline:
                 return None, planned.staged
             with TemporaryDirectory(dir=self._work, prefix="build-") as work:
                 checked = check_answer(planned.staged, answer, Path(work))
-                wheel = publish(self._wheels, planned, checked, answer, Path(work), self._made_by)
+                revision = self._settle(planned.staged, resolving_fields(checked.metadata))
+                wheel = publish(self._wheels, planned, checked, answer, Path(work), self._made_by, revision)
+                self._settle(planned.staged, self._told_by(wheel))  # another may have been first
                 return wheel, planned.staged
+
+    def _settle(self, staged: StagedSdist, told: bytes) -> MetadataRevision:
+        """Have a wheel's metadata believed from now on, before anybody can find the wheel. Replicas change nothing."""
+        job = staged.job
+        if job.replica:
+            return MetadataRevision()
+        stated = static_metadata(job.sdist, staged.head)
+        return self._metadata.settle(job.sdist, job.target_revision, stated=stated, built=told)
+
+    def _told_by(self, wheel: BuiltWheel) -> bytes:
+        """What a published wheel tells resolvers."""
+        return resolving_fields(self._store.get(layout.wheel_metadata(wheel.sha256, wheel.filename)) or b"")
 
     def _build_again(self, staged: StagedSdist, first: FirstTry, hold: Hold) -> BuiltWheel:
         """The other try, with the setuptools of the sdist's time. What keeps it from being made is its failure, too."""

@@ -9,14 +9,14 @@ from wheelfarm.errors import FarmUnavailable, NoSolution
 from wheelfarm.farm import Farm
 from wheelfarm.job import DEFAULT_VIEW, Job, JobKind, Sdist
 from wheelfarm.recipe import Recipe
-from wheelfarm.resolution import MetadataPending
+from wheelfarm.resolution import MetadataPending, metadata_unsettled
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import BuildSystem, checked_requirements, read_build_system
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.store import Store
-from wheelfarm_services.wheel_index import Plan, PlannedRequirement, WheelIndex, build_key
+from wheelfarm_services.wheel_index import Manifest, Plan, PlannedRequirement, WheelIndex, build_key
 from wheelfarm_workers.fallback import Fallback, FirstTry, era_fallback, newest_until
 from wheelfarm_workers.hold import CycleClosed, Hold
 from wheelfarm_workers.inputs import Inputs
@@ -25,6 +25,9 @@ from wheelfarm_workers.targets import TargetBook
 
 _EXCLUSIONS = 10
 """How many versions a plan may leave out because to build them would take the wheel that is being planned."""
+
+_METADATA_ROUNDS = 10
+"""How often a plan is resolved again because wheels tell other metadata than they were resolved with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +86,7 @@ class Planner:
         self._resolutions = Resolutions(farm, cache / "uv")
         self._facts = facts
         self._targets = targets
+        self._rounds: dict[str, list[set[str]]] = {}
 
     def stage(self, job: Job) -> StagedSdist:
         """Bring the job's sdist here and read its head, nothing unpacked.
@@ -147,19 +151,35 @@ class Planner:
         return self._planned(staged, planned.plan.requirements, planned.plan.constraints)
 
     def _settle(self, staged: StagedSdist, constraints: tuple[str, ...], hold: Hold) -> PlannedBuild:
-        sdists = self._resolve(staged, constraints, hold)
-        jobs = [self._job(staged, JobKind.WHEEL, sdist) for sdist in sdists]
-        requirements = self._found(jobs)
-        if len(requirements) < len(jobs):
-            hold.require(jobs, tolerant=True)
-            requirements = self._found(jobs)
-        if len(requirements) < len(jobs):
-            raise FarmUnavailable(f"A build requirement of {staged.job.sdist} is done and yet not in the store.")
-        return self._planned(staged, requirements, constraints)
+        """The plan whose wheels tell the metadata that they were resolved with. Raises MetadataUnsettled."""
+        rounds = self._rounds.setdefault(staged.job.request_key, [])
+        anew = False
+        while len(rounds) < _METADATA_ROUNDS:
+            built = self._built(staged, self._resolve(staged, constraints, hold, anew=anew), hold)
+            revised = {str(sdist) for sdist, manifest in built if manifest.metadata_revision.revision}
+            known = rounds[-1] if rounds else set()
+            if revised <= known:
+                del self._rounds[staged.job.request_key]
+                requirements = [PlannedRequirement(sdist=sdist, wheel=manifest.wheel) for sdist, manifest in built]
+                return self._planned(staged, requirements, constraints)
+            rounds.append(revised | known)
+            anew = True
+        raise metadata_unsettled(sorted(self._rounds.pop(staged.job.request_key)[-1]), _METADATA_ROUNDS)
 
-    def _resolve(self, staged: StagedSdist, constraints: Sequence[str], hold: Hold) -> tuple[Sdist, ...]:
+    def _built(self, staged: StagedSdist, sdists: Sequence[Sdist], hold: Hold) -> list[tuple[Sdist, Manifest]]:
+        """Build requirements with their manifests. Raises what `Hold.require` raises while one is not built."""
+        jobs = [self._job(staged, JobKind.WHEEL, sdist) for sdist in sdists]
+        built = self._found(jobs)
+        if len(built) < len(jobs):
+            hold.require(jobs, tolerant=True)
+            built = self._found(jobs)
+        if len(built) < len(jobs):
+            raise FarmUnavailable(f"A build requirement of {staged.job.sdist} is done and yet not in the store.")
+        return built
+
+    def _resolve(self, staged: StagedSdist, constraints: Sequence[str], hold: Hold, *, anew: bool) -> tuple[Sdist, ...]:
         while staged.requirements:
-            found = self._resolutions.resolve(staged.requirements, constraints, staged.target)
+            found = self._resolutions.resolve(staged.requirements, constraints, staged.target, anew=anew)
             if not isinstance(found, MetadataPending):
                 return found.sdists
             missing = [self._job(staged, JobKind.METADATA, sdist) for sdist in found.sdists]
@@ -182,9 +202,8 @@ class Planner:
         job = replace(staged.job, kind=kind, sdist=sdist, source_view=DEFAULT_VIEW, replica=0)
         return self._recipes.apply(job, staged.target.python_version)
 
-    def _found(self, jobs: Sequence[Job]) -> list[PlannedRequirement]:
-        manifests = [(job, self._wheels.find(job)) for job in jobs]
-        return [PlannedRequirement(sdist=job.sdist, wheel=found.wheel) for job, found in manifests if found is not None]
+    def _found(self, jobs: Sequence[Job]) -> list[tuple[Sdist, Manifest]]:
+        return [(job.sdist, found) for job in jobs if (found := self._wheels.find(job)) is not None]
 
     def _build_key(self, staged: StagedSdist, requirements: Sequence[PlannedRequirement]) -> str:
         return build_key(

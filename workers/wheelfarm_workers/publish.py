@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from wheelfarm.job import Job
+from wheelfarm.revision import MetadataRevision
 from wheelfarm.target import native_tags
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
@@ -31,10 +32,11 @@ def publish(
     answer: Answer,
     work: Path,
     made_by: dict[str, str],
+    revision: MetadataRevision,
 ) -> BuiltWheel:
     """Publish a checked wheel under a name of its own and return what stands: safe to repeat, and to be raced for.
 
-    `made_by` names the driver and the sandbox for the provenance.
+    For the provenance, `made_by` names the driver and the sandbox, and `revision` that of the sdist's metadata.
     """
     job = planned.staged.job
     plan = wheels.record_plan(job, planned.plan)
@@ -48,6 +50,7 @@ def publish(
         "built_at": int(time.time()),
         "duration_s": round(answer.duration_s, 3),
         "build_system": {**asdict(planned.staged.build_system), "asked": planned.staged.asked},
+        "metadata": revision.to_json(),
         "recipe": planned.staged.recipe.to_json() if job.recipe else None,
     }
     manifest = _manifest(planned, plan, checked, stamped, provenance)

@@ -34,11 +34,12 @@ class Resolutions:
         self._remembered: dict[Question, tuple[float, Resolution]] = {}
 
     def resolve(
-        self, requirements: Sequence[str], constraints: Sequence[str], target: Target
+        self, requirements: Sequence[str], constraints: Sequence[str], target: Target, *, anew: bool = False
     ) -> Resolution | MetadataPending:
-        """What `wheelfarm.resolution.resolve` answers, at most a minute old; pending metadata is never remembered."""
+        """What `wheelfarm.resolution.resolve` answers, at most a minute old or asked `anew`; pending metadata is never
+        remembered."""
         question = (tuple(requirements), tuple(constraints), target.revision)
-        if (known := self._known(question)) is not None:
+        if not anew and (known := self._known(question)) is not None:
             return known
         found = self._resolver(
             requirements, target=target, farm=self._farm, cache_dir=self._cache_dir, constraints=constraints
