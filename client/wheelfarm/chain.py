@@ -177,6 +177,7 @@ class _Chain:
                 cache_dir=self.settings.cache / "uv",
                 constraints=requirements.constraints,
                 local=tuple({one.sdist.sha256: one.sdist for one in self.local}.values()),
+                preferred=requirements.preferred,
                 prerelease=requirements.prerelease,
                 retry=self.retry or self.keep_going,
             )
@@ -206,6 +207,7 @@ class _Chain:
                 farm=self.farm,
                 cache_dir=self.settings.cache / "uv",
                 constraints=requirements.constraints,
+                preferred=requirements.preferred,
                 prerelease=requirements.prerelease,
             )
             known = [sdist for sdist in guess.sdists if sdist not in guess.unknown]

@@ -114,6 +114,12 @@ class BadSdist(WheelfarmError):
     code, exit_code, status = "bad-sdist", 15, 422
 
 
+class LockOutdated(WheelfarmError):
+    """A lock is not what its requirements lead to now."""
+
+    code, exit_code = "lock-outdated", 48
+
+
 class BuildFailed(WheelfarmError):
     """The build backend failed."""
 

@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelfarm.digest import SHA256
 from wheelfarm.errors import DirectReferenceRefused, HashMismatch, InputError
 from wheelfarm.names import normalized
 from wheelfarm.requirement_options import FileOption, judge_option, refused_editable
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 _FILE_BYTES = 16 << 20
 _COMMENT = re.compile(r"(^|\s+)#.*$")
+_HASH = re.compile(r"--hash=(sha256(?=:[0-9a-f]{64}$)|sha384(?=:[0-9a-f]{96}$)|sha512(?=:[0-9a-f]{128}$)):([0-9a-f]+)")
 _LOOKS_DIRECT = re.compile(r"^(\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*://|.*\.(whl|tar\.gz|zip)$)")
 _MAY_BE_LOCAL = re.compile(r"[/]|^\.|\.(tar\.gz|tgz|zip)\b|file:")
 _PLAIN = re.compile(r"([A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*)(?:==[0-9]+(?:\.[0-9]+)*)?")
 """Requirements that `packaging` would give back as they stand; to import its parser takes 15 ms."""
 _PLAIN_LENGTH = 200
-_LOCK_NAME = re.compile(r"pylock(\.[^.]+)?\.toml")
+LOCK_HEADER = "# Written by wheelfarm lock"
+"""How a requirements file begins that is a lock of the farm's wheels."""
+_LOCK_NAME = re.compile(r"pylock(\.[^.]+)?\.toml|uv\.lock")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +38,7 @@ class Requirements:
     sources; or a lock instead.
 
     With `prerelease` pre-releases do like any version; with `require_hashes` every sdist must be one with a hash.
+    `preferred` are versions, by project, that are kept where the requirements allow them.
     """
 
     lines: tuple[str, ...] = ()
@@ -44,6 +48,7 @@ class Requirements:
     require_hashes: bool = False
     lock: "LockFile | None" = None
     local: "tuple[LocalSource, ...]" = ()
+    preferred: Mapping[str, str] = field(default_factory=dict)
 
     def without(self, names: Collection[str]) -> "Requirements":
         """The same but for the lines that name one of these projects (normalised)."""
@@ -60,7 +65,8 @@ class Requirements:
                 raise HashMismatch(
                     f"{sdist} resolved to {sdist.filename} with sha256 {sdist.sha256}, "
                     f"but the requirements allow only {', '.join(sorted(allowed))}.",
-                    hint="The hashes must be those of sdists, not of wheels.",
+                    hint="The hash of a wheel proves nothing of the sdist that is built: lock the sdists, too, "
+                    "as uv pip compile --generate-hashes does.",
                 )
             if self.require_hashes and not allowed:
                 raise HashMismatch(
@@ -100,18 +106,22 @@ def read_requirements(
     groups: Sequence[str] = (),
     prerelease: bool = False,
     editables: Sequence[str] = (),
+    locked: bool = False,
 ) -> Requirements:
     """Requirements of the command line and of files, with the files that these include.
 
     A file is a requirements file as pip has them, a project's pyproject.toml (its dependencies, with those of `extras`)
-    or a pylock.toml (PEP 751), which stands alone. `groups` are dependency groups (PEP 735), each NAME or FILE:NAME; of
-    a lock they are its own.
+    or a lock, which stands alone: a pylock.toml (PEP 751), a uv.lock, or what `wheelfarm lock` wrote. `groups` are
+    dependency groups (PEP 735), each NAME or FILE:NAME; of a lock they are its own. With `locked` the uv.lock beside a
+    pyproject.toml stands for it.
 
     Raises InputError, and OptionRefused for what the farm can't honour: above all, no index is taken from a file.
     """
     if editables:
         raise refused_editable(editables[0], "command line")
-    if lock := next((path for path in files if _LOCK_NAME.fullmatch(path.name)), None):
+    if locked:
+        files = [_uv_lock_of(files)]
+    if lock := next((path for path in files if _LOCK_NAME.fullmatch(path.name) or _is_farm_lock(path)), None):
         if len(files) > 1 or arguments or constraints:
             raise InputError(
                 f"{lock} is a lock, which says everything by itself, and more was given beside it.",
@@ -131,6 +141,23 @@ def read_requirements(
     for path in constraints:
         reader.read(path, reader.constraints)
     return reader.result()
+
+
+def _uv_lock_of(files: Sequence[Path]) -> Path:
+    """The uv.lock of the one pyproject.toml that is given, seen to be current."""
+    if [path.name for path in files] != ["pyproject.toml"]:
+        raise InputError("--locked takes the uv.lock beside a project.", hint="Name the project: -r pyproject.toml")
+    from wheelfarm.uv_lock import NAME, require_current
+
+    require_current(files[0].with_name(NAME))
+    return files[0].with_name(NAME)
+
+
+def _is_farm_lock(path: Path) -> bool:
+    if path.is_file():  # and no pipe, which can be read but once
+        with suppress(OSError), path.open("rb") as file:
+            return file.read(len(LOCK_HEADER)) == LOCK_HEADER.encode()
+    return False
 
 
 def _read_projects(
@@ -167,14 +194,14 @@ class _Reader:
         if into is not self.constraints and _MAY_BE_LOCAL.search(requirement_text):
             from wheelfarm.local_source import parse_local
 
-            hashes = frozenset(_hash(option, origin) for option in options)
+            hashes = _hashes(options, origin)
             if (source := parse_local(requirement_text, origin=origin, hashes=hashes)) is not None:
                 self._local.append(source)
                 return
         name, line = _parsed(requirement_text, origin)
         (self.lines if into is None else into).append(line)
-        for option in options:
-            self._hashes.setdefault(name, set()).add(_hash(option, origin))
+        if options:
+            self._hashes.setdefault(name, set()).update(_hashes(options, origin))
 
     def read(self, path: Path, into: list[str]) -> None:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)):
@@ -227,15 +254,22 @@ def _parsed(text: str, origin: str) -> tuple[str, str]:
     return normalized(requirement.name), str(requirement)
 
 
-def _hash(option: str, origin: str) -> str:
-    """The sha256 of a `--hash` option."""
-    algorithm, _, value = option.removeprefix("--hash=").partition(":")
-    if not option.startswith("--hash=") or algorithm != "sha256" or not SHA256.fullmatch(value):
+def _hashes(options: Sequence[str], origin: str) -> frozenset[str]:
+    """The sha256s of a line's `--hash` options; beside one of them, other digests of the same file add nothing."""
+    found = {option: _HASH.fullmatch(option) for option in options}
+    for option, hash_option in found.items():
+        if hash_option is None:
+            raise InputError(
+                f"{origin}: {option!r} is not accepted.",
+                hint="Hashes are given as --hash=sha256:HEX. Settings of one project's build belong into its recipe.",
+            )
+    sha256s = frozenset(known[2] for known in found.values() if known and known[1] == "sha256")
+    if options and not sha256s:
         raise InputError(
-            f"{origin}: {option!r} is not accepted.",
-            hint="Hashes are given as --hash=sha256:HEX. Settings of one project's build belong into its recipe.",
+            f"{origin}: there is no sha256 among the hashes, and the source index tells no other.",
+            hint="Hashes are given as --hash=sha256:HEX.",
         )
-    return value
+    return sha256s
 
 
 def _split_options(text: str) -> tuple[str, list[str]]:

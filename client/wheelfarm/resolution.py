@@ -6,6 +6,7 @@ with 425, on which uv stops at once; the source index keeps, under the resolutio
 requests), an account of what was missing, and the caller asks again when it is there.
 """
 
+import json
 import subprocess
 import tempfile
 import tomllib
@@ -13,6 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -37,6 +39,8 @@ from wheelfarm.target import Target
 from wheelfarm.target_markers import uv_options
 
 _ALLOWING_PRERELEASES = ["--prerelease", "allow"]
+_OUTPUT = "pylock.toml"
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,15 +115,16 @@ def resolve(
     cache_dir: Path,
     constraints: Sequence[str] = (),
     local: Sequence[Sdist] = (),
+    preferred: Mapping[str, str] = _NONE,
     prerelease: bool = False,
     retry: bool = False,
 ) -> Resolution | MetadataPending:
     """Resolve for a target: by its Python version, platform and markers, never by those of this machine. Safe to
     repeat; a warm repetition takes some ten milliseconds.
 
-    `cache_dir` is uv's own, never the user's. The `local` sdists are all that there is of their projects. With
-    `prerelease` pre-releases do like any version; with `retry` metadata that could not be computed before is pending
-    anew.
+    `cache_dir` is uv's own, never the user's. The `local` sdists are all that there is of their projects. `preferred`
+    are versions, by project, that are taken where they do. With `prerelease` pre-releases do like any version; with
+    `retry` metadata that could not be computed before is pending anew.
 
     Raises UnknownProject, NoSdist, UpstreamError, HashMismatch or BadSdist when the source index knows the reason, and
     NoSolution with uv's explanation otherwise.
@@ -127,9 +132,11 @@ def resolve(
     resolution_id = uuid.uuid4().hex
     if local:
         farm.see_local(resolution_id, local)
-    options = _ALLOWING_PRERELEASES if prerelease else []
-    with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as home:
-        done = _run_uv(requirements, constraints, options, target, farm, cache_dir, resolution_id, Path(home))
+    options = list(_ALLOWING_PRERELEASES) if prerelease else []
+    with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as folder:
+        home = Path(folder)
+        options += _preferring(preferred, home)
+        done = _run_uv(requirements, constraints, options, target, farm, cache_dir, resolution_id, home)
     if done.returncode == 0:
         return read_lock(done.stdout)
     account = farm.account(resolution_id)
@@ -147,13 +154,15 @@ def estimate(
     farm: SourceIndexClient,
     cache_dir: Path,
     constraints: Sequence[str] = (),
+    preferred: Mapping[str, str] = _NONE,
     prerelease: bool = False,
 ) -> Estimate:
     """Resolve for a target without having anything computed for it. Raises what `resolve` raises."""
     resolution_id = uuid.uuid4().hex
-    options = _ALLOWING_PRERELEASES if prerelease else []
+    options = list(_ALLOWING_PRERELEASES) if prerelease else []
     with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as folder:
         home = Path(folder)
+        options += _preferring(preferred, home)
         done = _run_uv(requirements, constraints, options, target, farm, cache_dir, resolution_id, home, estimate=True)
     account = farm.account(resolution_id)
     if done.returncode == 0:
@@ -181,6 +190,17 @@ def read_lock(text: str) -> Resolution:
         except InputError as error:
             raise ProtocolError(f"The lock names an sdist that can't be one: {error.message}.") from error
     return Resolution(sdists=tuple(sdists))
+
+
+def _preferring(preferred: Mapping[str, str], home: Path) -> list[str]:
+    """Options by which uv prefers versions: it keeps to those of the lock that it is to overwrite."""
+    if not preferred:
+        return []
+    text = 'lock-version = "1.0"\ncreated-by = "wheelfarm"\n'
+    for name, version in preferred.items():
+        text += f"[[packages]]\nname = {json.dumps(name)}\nversion = {json.dumps(version)}\n"
+    (home / _OUTPUT).write_text(text)
+    return ["--output-file", _OUTPUT]
 
 
 def _run_uv(
@@ -221,6 +241,8 @@ def _run_uv(
         text=True,
         check=False,
     )
+    if not done.returncode and "--output-file" in options:
+        done.stdout = (home / _OUTPUT).read_text()
     if done.returncode and "(os error 28)" in done.stderr:
         raise FarmUnavailable(
             f"The disk of the resolver is full ({cache_dir}).",

@@ -136,6 +136,16 @@ def _url(*schemes: str) -> Callable[[str, str], str]:
     return accept
 
 
+def _farm_url(name: str, value: str) -> str:
+    url = _url("http", "https")(name, value)
+    if "@" in urlsplit(url).netloc:
+        raise InputError(
+            f"{_PREFIX}{name.upper()}={_without_password(value)!r} holds credentials, which would get about with it.",
+            hint="Give the farm's token as WHEELFARM_TOKEN.",
+        )
+    return url
+
+
 def _store(name: str, value: str) -> str:
     if value.startswith("s3://"):
         if not _BUCKET.fullmatch(value.rstrip("/")):
@@ -195,7 +205,7 @@ def _without_password(url: str) -> str:
 
 
 _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
-    "url": _url("http", "https"),
+    "url": _farm_url,
     "broker": _url("redis", "rediss", "redis+socket"),
     "store": _store,
     "index": _url("http", "https"),

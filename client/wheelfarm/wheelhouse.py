@@ -111,6 +111,7 @@ class Wheelhouse:
             sorted(requirements.constraints),
             requirements.lock and requirements.lock.identity,
             sorted(local),
+            sorted(requirements.preferred.items()),
         ]
         switches = [requirements.prerelease, requirements.require_hashes]
         hashes = {name: sorted(found) for name, found in requirements.hashes.items()}

@@ -42,6 +42,7 @@ INTERFACE = {
     "too-many-requests": 43,
     "conflict": 44,
     "install-failed": 40,
+    "lock-outdated": 48,
 }
 
 

@@ -146,6 +146,7 @@ CLASSES = {
     "no-worker": FailureClass.INFRASTRUCTURE,
     "not-found": FailureClass.INPUT,
     "install-failed": FailureClass.INPUT,
+    "lock-outdated": FailureClass.INPUT,
     "build-failed": FailureClass.BUILD,
     "bad-wheel": FailureClass.BUILD,
     "build-timeout": FailureClass.LIMIT,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wheelfarm.commands.command import Command, Verb, shared_options
+from wheelfarm.errors import NotFound
 from wheelfarm.installation import Environment
 from wheelfarm.reporter import seconds_since
 from wheelfarm.requirements import Requirements, read_requirements
@@ -32,6 +33,7 @@ class Asked:
     files: tuple[Path, ...]
     constraints: tuple[Path, ...]
     editables: tuple[str, ...]
+    locked: bool
     extras: tuple[str, ...]
     all_extras: bool
     groups: tuple[str, ...]
@@ -48,6 +50,7 @@ class Asked:
             self.files,
             self.constraints,
             editables=self.editables,
+            locked=self.locked,
             extras=self.extras,
             all_extras=self.all_extras,
             groups=self.groups,
@@ -78,6 +81,7 @@ def asking_options(function: Verb) -> Verb:
         ),
         click.option("--all-extras", is_flag=True, help="All extras of the project (-r pyproject.toml) or lock."),
         click.option("--extra", "extras", multiple=True, help="An extra of the project (-r pyproject.toml) or lock."),
+        click.option("--locked", is_flag=True, help="With -r pyproject.toml: take its uv.lock, if it is current."),
         click.option("-e", "--editable", "editables", multiple=True, hidden=True),
         click.option("-c", "--constraint", "constraints", multiple=True, type=path, help="A constraints file."),
         click.option(
@@ -86,7 +90,7 @@ def asking_options(function: Verb) -> Verb:
             "files",
             multiple=True,
             type=path,
-            help="A requirements file, a project's pyproject.toml, or a pylock.toml.",
+            help="A requirements file, a project's pyproject.toml, or a lock (pylock.toml, uv.lock).",
         ),
         click.argument("requirements", nargs=-1, metavar="[REQ]..."),
     ):
@@ -97,6 +101,9 @@ def asking_options(function: Verb) -> Verb:
 def obtain(command: Command, asked: Asked, requirements: Requirements, environment: Environment) -> Remembered:
     """The wheels of the requirements, in the wheelhouse: remembered, or resolved and built now."""
     target = command.target(environment)
+    if requirements.lock is not None and (wheels := requirements.lock.wheels(target)) is not None:
+        _fetch(command, requirements.lock.path, wheels)
+        return command.wheelhouse.remember(requirements, target, wheels)
     with _packed(requirements, target) as sources:
         identities = [source.identity for source in sources]
         if not asked.upgrade:
@@ -106,6 +113,24 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, environme
         local, wheels = _build(command, asked, requirements, target, sources)
     lines = [one.requirement for one in local]
     return command.wheelhouse.remember(requirements, target, wheels, local=identities, local_lines=lines)
+
+
+def _fetch(command: Command, lock: Path, wheels: "tuple[BuiltWheel, ...]") -> None:
+    """Have a lock's wheels in the wheelhouse; whatever place the lock names is not asked.
+
+    Raises NotFound when the farm has them no more.
+    """
+    missing = command.wheelhouse.missing(wheels)
+    if not missing:
+        return
+    if not command.settings.url:
+        raise NotFound(
+            f"{lock} names {missing[0].filename}, which is not in the store {command.wheelhouse.root}.",
+            hint="Name the store that it was built in (WHEELFARM_STORE), or lock anew from what the lock was made of.",
+        )
+    with command.farm() as farm:
+        for wheel in missing:
+            farm.download(wheel, command.wheelhouse.wheel(wheel))
 
 
 def _packed(requirements: Requirements, target: Target) -> "AbstractContextManager[tuple[PackedSource, ...]]":
@@ -121,6 +146,8 @@ def _build(
 ) -> "tuple[tuple[LocalSdist, ...], tuple[BuiltWheel, ...]]":
     """The sdists of the local sources, and all the wheels."""
     _note_folders(command, requirements)
+    if requirements.lock is not None:
+        requirements.lock.sdists(target)  # what is refused is refused before a farm is started
     start = time.monotonic()
     progress = command.progress
     progress.enter("resolving")

@@ -1,0 +1,425 @@
+"""Locks of the farm's wheels: what stock uv and pip make of them, how they stay, and what they are made of."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uv import find_uv_bin
+
+from tests.acceptance.conftest import Home, open_home
+from tests.support.projects import Project
+
+SERVE = """
+import json, os, sys
+from wheelfarm.embedded import attached
+from wheelfarm.settings import Settings
+
+with attached(Settings.from_environment(os.environ)) as farm:
+    print(json.dumps([farm.url, farm.token]), flush=True)
+    sys.stdin.read()
+"""
+FORMATS = ["pylock.toml", "requirements.lock.txt"]
+INSTALLERS = ["uv", "pip"]
+
+
+@contextmanager
+def remote(home: Home) -> Iterator[dict[str, str]]:
+    """The farm of a home, for clients elsewhere: the settings that lead to it."""
+    command = [sys.executable, "-c", SERVE]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=home.environment, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        url, token = json.loads(process.stdout.readline())
+        yield {"WHEELFARM_URL": url, "WHEELFARM_TOKEN": token}
+        process.stdin.close()
+
+
+def tool(home: Home, *words: str | Path, **more: str) -> "subprocess.CompletedProcess[str]":
+    """A stock tool in a home, without this machine's settings for it."""
+    environment = {name: value for name, value in home.environment.items() if not name.startswith("WHEELFARM_")}
+    quiet = {"PIP_CONFIG_FILE": "/dev/null", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    command = [str(word) for word in words]
+    return subprocess.run(
+        command, env={**environment, **quiet, **more}, cwd=home.root, capture_output=True, text=True, check=False
+    )
+
+
+def installed_by(home: Home, installer: str, lock: str, **environment: str) -> Path:
+    """The interpreter of a fresh environment that uv or pip has filled from a lock."""
+    folder = home.root / f"{installer}-{lock}"
+    assert tool(home, find_uv_bin(), "venv", "--clear", "--quiet", "--python", sys.executable, folder).returncode == 0
+    python = folder / "bin" / "python"
+    if installer == "uv":
+        words: Sequence[str | Path] = (find_uv_bin(), "pip", "sync", "--no-config", "--no-cache", "--python", python)
+        done = tool(home, *words, "--no-build", "--require-hashes", "--no-index", lock, **environment)
+    else:
+        words = (sys.executable, "-m", "pip", "--python", python, "install", "--no-cache-dir", "--no-index")
+        done = tool(home, *words, "--only-binary", ":all:", "--require-hashes", "-r", lock, **environment)
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+def versions(home: Home, python: Path, *modules: str) -> list[str]:
+    code = f"import {', '.join(modules)}\nprint({', '.join(f'{module}.VERSION' for module in modules)})"
+    return tool(home, python, "-c", code).stdout.split()
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def text_of(home: Home, name: str) -> str:
+    return (home.root / name).read_text()
+
+
+def test_stock_tools_install_the_farms_wheels_from_the_store(home: Home) -> None:
+    home.upstream.add(Project(name="app", requires_dist=["my-library"]), Project(name="my-library", version="1.5+cc"))
+    home.upstream.add_file("app", "app-1.0-py3-none-any.whl", b"prebuilt")
+
+    done = home.run("lock", "-o", FORMATS[0], "-o", FORMATS[1], "app")
+
+    assert done.code == 0, done.err
+    assert done.out.split() == FORMATS
+    for lock, installer in product(FORMATS, INSTALLERS):
+        python = installed_by(home, installer, lock)
+        assert versions(home, python, "app", "my_library") == ["1.0", "1.5+cc"]
+
+
+def test_stock_tools_install_from_a_farms_url_with_credentials_of_their_own(home: Home) -> None:
+    home.upstream.add(Project(name="app", requires_dist=["library"]), Project(name="library", version="1.5+cc"))
+
+    with remote(home) as settings, open_home(home.upstream) as client:
+        client.settings.update(settings)
+        done = client.run("lock", "--format", "pylock", "--format", "requirements", "app")
+        assert done.code == 0, done.err
+        netrc = client.root / "netrc"
+        netrc.write_text(f"machine 127.0.0.1 login reader password {settings['WHEELFARM_TOKEN']}\n")
+        netrc.chmod(0o600)
+        for lock in FORMATS:
+            assert f"{settings['WHEELFARM_URL']}/wheels/" in text_of(client, lock)
+            assert "1.5%2Bcc" in text_of(client, lock)
+            assert settings["WHEELFARM_TOKEN"] not in text_of(client, lock)
+        for lock, installer in product(FORMATS, INSTALLERS):
+            python = installed_by(client, installer, lock, NETRC=str(netrc))
+            assert versions(client, python, "app", "library") == ["1.0", "1.5+cc"]
+            with pytest.raises(AssertionError, match="401"):
+                installed_by(client, installer, lock, NETRC="/dev/null")
+
+
+def test_wheel_with_other_bytes_is_refused_by_stock_tools(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    home.run("lock", "--format", "pylock", "--format", "requirements", "app")
+    (wheel,) = home.store.glob("wheels/*/*.whl")
+    wheel.chmod(0o644)
+    data = bytearray(wheel.read_bytes())
+    data[data.index(b"PK\x01\x02") + 14] ^= 1  # a date: the archive stays a wheel
+    wheel.write_bytes(data)
+
+    for lock, installer in product(FORMATS, INSTALLERS):
+        with pytest.raises(AssertionError, match=r"(?i)hash"):
+            installed_by(home, installer, lock)
+
+
+def test_same_input_gives_the_same_bytes_until_an_upgrade_is_asked_for(home: Home) -> None:
+    home.upstream.add(Project(name="app", requires_dist=["library"]), Project(name="library"))
+    words = ("lock", "-o", FORMATS[0], "-o", FORMATS[1], "app")
+    assert home.run(*words).code == 0
+    first = [text_of(home, lock) for lock in FORMATS]
+    home.upstream.add(Project(name="library", version="2.0"))
+
+    log = home.farm_log()
+    warm = home.run(*words)
+    assert home.farm_log() == log, "a farm was started"
+    for path in home.store.glob("locks/*/pylock.toml"):
+        path.unlink()
+    cold = home.run(*words)
+    current = home.run(*words, "--check")
+
+    assert (warm.code, cold.code, current.code) == (0, 0, 0), warm.err + cold.err + current.err
+    assert [text_of(home, lock) for lock in FORMATS] == first
+    stale = home.run(*words, "--check", "--upgrade")
+    assert (stale.code, "pylock.toml is not what" in stale.err) == (48, True), stale.err
+    assert [text_of(home, lock) for lock in FORMATS] == first
+    assert home.run(*words, "--upgrade").code == 0
+    assert [text.count("2.0") for text in (text_of(home, lock) for lock in FORMATS)] == [3, 2]
+
+
+def test_version_that_does_no_more_gives_way(home: Home) -> None:
+    home.upstream.add(Project(name="app"), Project(name="app", version="2.0"), Project(name="other"))
+    home.run("lock", "app<2")
+
+    kept = home.run("lock", "app", "other")
+    versions_kept = text_of(home, "pylock.toml")
+    moved = home.run("lock", "app>=2")
+
+    assert (kept.code, moved.code) == (0, 0)
+    assert 'version = "2.0"' in text_of(home, "pylock.toml")
+    assert versions_kept.count('\nversion = "1.0"') == 2
+
+
+def test_missing_lock_is_not_current(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+
+    done = home.run("lock", "--check", "app")
+
+    assert (done.code, "does not exist" in done.err) == (48, True)
+    assert not (home.root / "pylock.toml").exists()
+
+
+def test_lock_says_for_which_target_it_is_and_is_refused_for_another(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    home.run("lock", "app")
+    text = text_of(home, "pylock.toml")
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f'requires-python = "=={minor}.*"' in text
+    (home.root / "pylock.toml").write_text(text.replace(minor, "3.99"))
+
+    done = home.run("install", "--venv", "env", "-r", "pylock.toml")
+
+    assert (done.code, "is not for host-" in done.err) == (2, True), done.err
+
+
+def test_farms_own_lock_is_installed_without_a_farm(home: Home) -> None:
+    home.upstream.add(Project(name="app", requires_dist=["library"]), Project(name="library"))
+    home.run("lock", "-o", FORMATS[0], "-o", FORMATS[1], "app")
+    log, asked = home.farm_log(), len(home.upstream.requests)
+
+    for lock in FORMATS:
+        done = home.run("install", "--venv", f"env-{lock}", "-r", lock)
+        assert done.code == 0, done.err
+        assert sorted(done.out.split()) == ["app==1.0", "library==1.0"]
+    assert (home.farm_log(), len(home.upstream.requests)) == (log, asked)
+
+
+def test_farms_own_lock_is_installed_elsewhere_from_the_farm_that_the_client_names(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    with remote(home) as settings, open_home(home.upstream) as client:
+        home.run("lock", "app")
+        text = text_of(home, "pylock.toml").replace(str(home.store), "/nowhere")
+        (client.root / "pylock.toml").write_text(text)
+
+        lacking = client.run("install", "--venv", "env", "-r", "pylock.toml")
+        client.settings.update(settings)
+        done = client.run("install", "--venv", "env", "-r", "pylock.toml")
+
+    assert (lacking.code, "not in the store" in lacking.err) == (33, True), lacking.err
+    assert done.code == 0, done.err
+    assert done.out.split() == ["app==1.0"]
+
+
+def test_edited_lock_is_refused(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    home.run("lock", "-o", FORMATS[0], "-o", FORMATS[1], "app")
+    for lock in FORMATS:
+        (home.root / lock).write_text(text_of(home, lock).replace(".whl", ".zip"))
+
+        done = home.run("install", "--venv", "env", "-r", lock)
+
+        assert (done.code, "was edited" in done.err) == (2, True), done.err
+
+
+def test_nothing_that_the_farm_did_not_write_is_overwritten(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    (home.root / "pylock.toml").write_text('lock-version = "1.0"\ncreated-by = "uv"\npackages = []\n')
+    (home.root / "requirements.txt").write_text("app\n")
+
+    over = [
+        home.run("lock", "app"),
+        home.run("lock", "-r", "requirements.txt", "-o", "requirements.txt"),
+        home.run("lock", "-o", "lock.toml", "app"),
+    ]
+
+    assert [done.code for done in over] == [2, 2, 2]
+    assert ["did not write it" in over[0].err, "overwritten" in over[1].err, "PEP 751" in over[2].err] == [True] * 3
+    assert text_of(home, "requirements.txt") == "app\n"
+    assert home.farm_log() == ""
+
+
+def test_hashed_requirements_are_rewritten_and_their_sdists_proven(home: Home) -> None:
+    app, library = Project(name="app", requires_dist=["library"]), Project(name="library")
+    home.upstream.add(app, library, Project(name="library", version="2.0"))
+    wheel = "11" * 32
+    lines = f"app==1.0 --hash=sha256:{sha256_of(app.sdist())} \\\n    --hash=sha256:{wheel}\n"
+    lines += f"library==1.0 --hash=sha512:{'22' * 64} --hash=sha256:{sha256_of(library.sdist())}\n"
+    lines += f"absent==3 ; sys_platform == 'win32' --hash=sha256:{wheel}\n"
+    (home.root / "upstream.txt").write_text(f"--require-hashes\n{lines}")
+    (home.root / "wheels.txt").write_text(f"app==1.0 --hash=sha256:{wheel}\n")
+
+    done = home.run("lock", "-r", "upstream.txt")
+    refused = home.run("lock", "-r", "wheels.txt", "-o", "pylock.other.toml")
+
+    assert done.code == 0, done.err
+    text = text_of(home, "pylock.toml")
+    assert sha256_of(app.sdist()) not in text
+    assert sorted(path.parent.name for path in home.store.glob("wheels/*/*.whl")) == sorted(
+        line.split('"')[1] for line in text.splitlines() if line.startswith("hashes")
+    )
+    assert "absent" not in text
+    assert (refused.code, "app-1.0.tar.gz" in refused.err) == (14, True)
+    assert "hash of a wheel" in refused.err
+    assert not (home.root / "pylock.other.toml").exists()
+
+
+def uv_lock(home: Home, project: str, files: Mapping[str, str] | None = None) -> None:
+    """A project in the home and its uv.lock, made by uv from the upstream index."""
+    for name, text in {"pyproject.toml": project, **(files or {})}.items():
+        path = home.root / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    words = (find_uv_bin(), "lock", "--no-config", "--no-cache", "--default-index", home.upstream.url)
+    done = tool(home, *words, "--python", sys.executable, "--project", "project")
+    assert done.returncode == 0, done.stderr
+
+
+PROJECT = """
+[project]
+name = "mine"
+version = "1"
+requires-python = ">=3.10"
+dependencies = ["app", "absent; sys_platform == 'win32'"]
+[project.optional-dependencies]
+web = ["webby"]
+[dependency-groups]
+dev = ["linter"]
+"""
+
+
+def test_uv_lock_is_taken_as_it_stands_with_extras_and_groups(home: Home) -> None:
+    home.upstream.add(*(Project(name=name) for name in ("app", "absent", "webby", "linter")))
+    uv_lock(home, PROJECT)
+    home.upstream.add(Project(name="app", version="2.0"))
+
+    plain = home.run("lock", "-r", "project/uv.lock")
+    more = home.run("install", "--venv", "env", "-r", "project/uv.lock", "--all-extras", "--group", "dev")
+    unknown = home.run("install", "--venv", "env", "-r", "project/uv.lock", "--extra", "nope")
+
+    assert (plain.code, more.code, unknown.code) == (0, 0, 2), plain.err + more.err + unknown.err
+    assert text_of(home, "pylock.toml").count("[[packages]]") == 1
+    assert sorted(more.out.split()) == ["app==1.0", "linter==1.0", "webby==1.0"]
+    assert "nope" in unknown.err
+
+
+def test_locked_project_is_taken_while_its_lock_is_current(home: Home) -> None:
+    home.upstream.add(*(Project(name=name) for name in ("app", "absent", "webby", "linter", "late")))
+    marker = home.root / "marker"
+    backend = f'[build-system]\nrequires = []\nbuild-backend = "evil"\nbackend-path = ["."]\n{PROJECT}'
+    uv_lock(home, backend, {"evil.py": f"open({str(marker)!r}, 'w')\n"})
+    marker.unlink(missing_ok=True)
+
+    current = home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked", "--extra", "web")
+    (home.root / "project" / "pyproject.toml").write_text(backend.replace('"app"', '"app", "late"'))
+    stale = home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
+    dynamic = backend.replace('dependencies = ["app"', 'dynamic = ["dependencies"]\nx = ["app"')
+    (home.root / "project" / "pyproject.toml").write_text(dynamic)
+    untold = home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
+    (home.root / "project" / "uv.lock").unlink()
+    without = home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
+
+    assert current.code == 0, current.err
+    assert sorted(current.out.split()) == ["app==1.0", "webby==1.0"]
+    assert (stale.code, untold.code, without.code) == (48, 48, 2), stale.err + untold.err + without.err
+    assert "uv lock" in stale.err
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ('{ git = "file://%s/lib" }', "vcs"),
+        ('{ path = "../lib" }', "directory"),
+        ('{ path = "../lib", editable = true }', "directory"),
+        ('{ workspace = true }\n[tool.uv.workspace]\nmembers = ["member"]', "directory"),
+    ],
+)
+def test_what_a_uv_lock_takes_from_elsewhere_is_refused_by_name(home: Home, source: str, told: str) -> None:
+    library = '[project]\nname = "lib"\nversion = "1"\nrequires-python = ">=3.10"\n'
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    (home.root / "lib").mkdir()
+    (home.root / "lib" / "pyproject.toml").write_text(library)
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "lib"]):
+        subprocess.run([*git, *words], cwd=home.root / "lib", check=True, capture_output=True)
+    source = source.replace("%s", str(home.root))
+    project = PROJECT.replace('["app"', '["lib"').replace("absent", "lib")
+    uv_lock_project = f"{project}[tool.uv.sources]\nlib = {source}\n".replace("webby", "lib").replace("linter", "lib")
+    uv_lock(home, uv_lock_project, {"member/pyproject.toml": library})
+
+    done = home.run("lock", "-r", "project/uv.lock")
+
+    assert done.code == 3, done.err
+    assert f"lib is locked to a {told} entry" in done.err
+    assert home.farm_log() == ""
+
+
+def test_lock_of_sdists_becomes_a_lock_of_wheels(home: Home) -> None:
+    app = Project(name="app")
+    home.upstream.add(app)
+    text = 'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "app"\nversion = "1.0"\n'
+    text += f'sdist = {{ url = "https://x/{app.filename}", hashes = {{ sha256 = "{sha256_of(app.sdist())}" }} }}\n'
+    (home.root / "pylock.toml").write_text(text)
+
+    done = home.run("lock", "-r", "pylock.toml", "-o", "pylock.farm.toml")
+
+    assert done.code == 0, done.err
+    python = installed_by(home, "uv", "pylock.farm.toml")
+    assert versions(home, python, "app") == ["1.0"]
+
+
+def test_local_tree_is_locked_as_its_wheel(home: Home) -> None:
+    Project(name="mine", requires_dist=["app"]).tree(home.root / "mine")
+    home.upstream.add(Project(name="app"))
+
+    done = home.run("lock", "./mine")
+
+    assert done.code == 0, done.err
+    python = installed_by(home, "uv", "pylock.toml")
+    assert versions(home, python, "app", "mine") == ["1.0", "1.0"]
+
+
+def test_credentials_have_no_place_in_a_farms_url(home: Home) -> None:
+    done = home.run("lock", "app", environment={"WHEELFARM_URL": "https://user:hunter2@farm.example"})
+
+    assert (done.code, "WHEELFARM_TOKEN" in done.err) == (2, True)
+    assert "hunter2" not in done.err
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_a4_package_installed_from_a_prebuilt_wheel_is_replaced_by_the_farms(home: Home, installer: str) -> None:
+    """A4 of the seeds: a wheel of the same version from elsewhere stands in the environment."""
+    home.upstream.add(Project(name="app"))
+    built = home.run("build", "--json", "app").json["wheels"][0]
+    prebuilt = home.root / "app-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(built["path"]) as theirs, zipfile.ZipFile(prebuilt, "w") as ours:
+        digests = {"app/__init__.py": b"VERSION = 'prebuilt'\n"}
+        for name in theirs.namelist():
+            data = digests.get(name, theirs.read(name))
+            ours.writestr(name, data)
+    python = home.root / "env" / "bin" / "python"
+    assert tool(home, find_uv_bin(), "venv", "--quiet", "--python", sys.executable, "env").returncode == 0
+    how: tuple[str | Path, ...] = (find_uv_bin(), "pip", "install", "--no-config", "--no-cache", "--python", python)
+    if installer == "pip":
+        how = (sys.executable, "-m", "pip", "--python", str(python), "install", "--no-cache-dir")
+    assert tool(home, *how, "--no-index", prebuilt).returncode == 0
+    assert versions(home, python, "app") == ["prebuilt"]
+
+    done = home.run("install", "--python", python, "app")
+    again = home.run("install", "--python", python, "app")
+
+    assert (done.code, done.out.split()) == (0, ["app==1.0"]), done.err
+    assert versions(home, python, "app") == ["1.0"]
+    assert again.out == ""
+    manifest = json.loads(next(home.store.glob("manifests/*.json")).read_text())
+    assert manifest["wheel"]["sha256"] == built["sha256"]
+    (info,) = python.parent.parent.glob("lib/*/site-packages/app-1.0.dist-info")
+    with zipfile.ZipFile(built["path"]) as wheel:
+        assert (info / "WHEEL").read_bytes() == wheel.read("app-1.0.dist-info/WHEEL")
+        shipped = {line for line in wheel.read("app-1.0.dist-info/RECORD").decode().split() if "RECORD" not in line}
+    assert shipped <= set((info / "RECORD").read_text().split())
