@@ -3,6 +3,7 @@
 import email.parser
 import re
 from collections.abc import Iterator, Mapping
+from email.message import Message
 from typing import Any
 
 from packaging.metadata import Metadata
@@ -13,16 +14,22 @@ from packaging.version import Version
 from wheelfarm.job import Sdist
 from wheelfarm_services.sdist_head import SdistHead, bad_archive
 
-_RESOLVING = ("requires-dist", "requires-python", "provides-extra")
+_RESOLVING = ("name", "version", "requires-dist", "requires-python", "provides-extra")
+_ONCE = ("Metadata-Version", "Name", "Version", "Requires-Python")
 
 
 def static_metadata(sdist: Sdist, head: SdistHead) -> bytes | None:
     """Metadata enough to resolve with, as a METADATA file; None when only the build backend can tell.
 
-    Raises BadSdist when PKG-INFO is about another project or version.
+    A PKG-INFO of Metadata-Version 2.2 or later decides, whatever `[project]` says beside it: the backend wrote it, and
+    it will write the wheel. Raises BadSdist when it is about another project or version.
     """
-    stated = _from_pkg_info(sdist, head.pkg_info) if head.pkg_info else None
-    return stated or _from_project(sdist, (head.pyproject or {}).get("project"))
+    message = email.parser.BytesParser().parsebytes(head.pkg_info or b"", headersonly=True)
+    if head.pkg_info:
+        _require_same(sdist, str(message["Name"] or ""), str(message["Version"] or ""))
+    if _metadata_version(message) >= (2, 2):
+        return _from_pkg_info(message, head.pkg_info or b"")
+    return _from_project(sdist, (head.pyproject or {}).get("project"))
 
 
 def probable_metadata(sdist: Sdist, head: SdistHead) -> bytes:
@@ -37,18 +44,17 @@ def probable_metadata(sdist: Sdist, head: SdistHead) -> bytes:
 def resolving_fields(metadata: bytes) -> bytes:
     """The fields of a METADATA file that a resolver reads, bounded and re-written."""
     message = email.parser.BytesParser().parsebytes(metadata, headersonly=True)
-    once = ("Metadata-Version", "Name", "Version", "Requires-Python")
-    lines = [f"{name}: {_one_line(message[name])}" for name in once if message[name]]
+    lines = [f"{name}: {_one_line(message[name])}" for name in _ONCE if message[name]]
     for name in ("Requires-Dist", "Provides-Extra"):
         lines += [f"{name}: {_one_line(value)}" for value in message.get_all(name, [])]
     return ("\n".join(lines) + "\n").encode()
 
 
-def _from_pkg_info(sdist: Sdist, pkg_info: bytes) -> bytes | None:
-    message = email.parser.BytesParser().parsebytes(pkg_info, headersonly=True)
-    _require_same(sdist, str(message["Name"] or ""), str(message["Version"] or ""))
-    dynamic = {str(value).strip().lower() for value in message.get_all("Dynamic", [])}
-    if _metadata_version(message) < (2, 2) or dynamic.intersection(_RESOLVING):
+def _from_pkg_info(message: Message, pkg_info: bytes) -> bytes | None:
+    """The fields of a PKG-INFO that may state them (PEP 643); None where one is dynamic, or given twice that may not
+    be, so that readers disagree about it."""
+    dynamic = {str(value).strip().lower().replace("_", "-") for value in message.get_all("Dynamic", [])}
+    if dynamic.intersection(_RESOLVING) or any(len(message.get_all(name, [])) > 1 for name in _ONCE):
         return None
     fields = resolving_fields(pkg_info)
     return fields if _valid(fields) else None
@@ -59,8 +65,11 @@ def _from_project(sdist: Sdist, project: Any) -> bytes | None:
         return None
     if canonicalize_name(project["name"]) != sdist.name or not _same_version(sdist, project.get("version")):
         return None
+    dynamic = project.get("dynamic", [])
     try:
-        if {"dependencies", "optional-dependencies", "requires-python"}.intersection(project.get("dynamic", [])):
+        if "version" not in project and "version" not in dynamic:
+            return None
+        if {"dependencies", "optional-dependencies", "requires-python"}.intersection(dynamic):
             return None
         fields = ("\n".join(_project_fields(sdist, project)) + "\n").encode()
     except (InvalidRequirement, InvalidName, TypeError, AttributeError, RecursionError):
@@ -76,8 +85,12 @@ def _project_fields(sdist: Sdist, project: Mapping[str, Any]) -> Iterator[str]:
         yield f"Requires-Python: {_one_line(project['requires-python'])}"
     for text in _list(project.get("dependencies", [])):
         yield f"Requires-Dist: {_one_line(Requirement(text))}"
+    extras: set[str] = set()
     for given, texts in project.get("optional-dependencies", {}).items():
         extra = canonicalize_name(given, validate=True)
+        if extra in extras:
+            raise InvalidName(f"{given!r} is an extra twice (PEP 685)")
+        extras.add(extra)
         yield f"Provides-Extra: {extra}"
         for text in _list(texts):
             yield f"Requires-Dist: {_one_line(_within_extra(Requirement(text), extra))}"

@@ -2,10 +2,13 @@
 
 import csv
 import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,3 +124,54 @@ def test_stock_pip_and_uv_install_from_out(home: Home, index: PassingThrough) ->
     assert (home.root / "pip" / "idna" / "__init__.py").read_bytes() == (
         home.root / "uv" / "idna" / "__init__.py"
     ).read_bytes()
+
+
+WITHOUT_STATIC_METADATA = {
+    "botocore": "1.44.5",
+    "jmespath": "1.1.0",
+    "python-dateutil": "2.9.0.post0",
+    "six": "1.17.0",
+}
+
+
+def add_with_hook_log(index: PassingThrough, name: str, version: str, marker: Path) -> None:
+    """Publish a project's sdist with a setup.py that tells of each run, in the build log and, where it can, in a file
+    outside."""
+    code = f"print('hook ran: {name}')\ntry: open({str(marker)!r}, 'a').write('{name} ')\nexcept OSError: pass\n"
+    files = json.loads(index.answer(f"/simple/{name}/")[1])["files"]
+    (sdist,) = (one for one in files if re.fullmatch(rf"{name}-{version}\.tar\.gz", one["filename"].replace("_", "-")))
+    members: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(index.answer(sdist["url"])[1])) as archive:
+        for member in archive:
+            if member.isfile() and (file := archive.extractfile(member)) is not None:
+                members[member.name] = file.read()
+    (setup,) = (path for path in members if path.count("/") == 1 and path.endswith("/setup.py"))
+    members[setup] = after_future_imports(members[setup].decode(), code).encode()
+    index.add_file(name, sdist["filename"], make_tar_gz(members))
+
+
+def after_future_imports(text: str, code: str) -> str:
+    """A script with code put where it runs first."""
+    lines = text.splitlines(keepends=True)
+    futures = [number for number, line in enumerate(lines) if line.startswith("from __future__")]
+    at = futures[-1] + 1 if futures else 0
+    return "".join([*lines[:at], code, *lines[at:]])
+
+
+def test_sdists_without_static_metadata_run_their_hooks_in_sandboxes_alone(home: Home, index: PassingThrough) -> None:
+    marker = home.root / "hook-log"
+    for name, version in WITHOUT_STATIC_METADATA.items():
+        add_with_hook_log(index, name, version, marker)
+
+    done = home.run("install", "--venv", home.root / "env", "botocore", timeout_s=300)
+
+    assert done.code == 0, done.err + home.farm_log()
+    works = "import botocore.session, dateutil.parser, jmespath, six; print('works')"
+    assert run_python(home.root / "env", works) == "works"
+    assert not marker.exists()
+    logs = "".join(path.read_text(errors="replace") for path in home.store.glob("logs/**/*.log"))
+    assert [name for name in WITHOUT_STATIC_METADATA if f"hook ran: {name}" not in logs] == []
+    assert not [path for path in index.requests if ".whl" in path]
+    assert {line.partition("==")[0] for line in done.out.split()} == {*WITHOUT_STATIC_METADATA, "urllib3"}
+    check = [find_uv_bin(), "pip", "check", "--python", str(home.root / "env")]
+    subprocess.run(check, check=True, capture_output=True)

@@ -45,7 +45,7 @@ def test_pkg_info_of_version_2_2_is_believed() -> None:
     ]
 
 
-@pytest.mark.parametrize("stated", ["2.2", "2.3", "2.4"])
+@pytest.mark.parametrize("stated", ["2.2", "2.3", "2.4", "2.5"])
 def test_every_metadata_version_from_2_2_on_is_believed(stated: str) -> None:
     assert static(pkg_info("Requires-Dist: b", metadata_version=stated), version="1.0.0") is not None
 
@@ -57,7 +57,7 @@ def test_pkg_info_of_another_metadata_version_is_not(stated: str) -> None:
     assert static(pkg_info("Requires-Dist: b", metadata_version=stated), version="1.0.0") is None
 
 
-@pytest.mark.parametrize("field", ["Requires-Dist", "requires-python", "PROVIDES-EXTRA "])
+@pytest.mark.parametrize("field", ["Requires-Dist", "requires-python", "PROVIDES-EXTRA ", "Requires_Dist", "Version"])
 def test_dynamic_field_that_resolvers_read_leaves_it_to_the_backend(field: str) -> None:
     assert static(pkg_info("Requires-Dist: b", f"Dynamic: {field}"), version="1.0.0") is None
 
@@ -141,6 +141,8 @@ def test_dynamic_dependencies_in_the_project_table_leave_it_to_the_backend(field
         {"name": "other", "version": "1.0"},
         {"name": "app", "version": "2.0"},
         {"name": "app", "version": "not one"},
+        {"name": "app", "dependencies": ["b"]},
+        {**PROJECT, "optional-dependencies": {"a-b": [], "A_b": []}},
         {**PROJECT, "dependencies": "requests"},
         {**PROJECT, "dependencies": [3]},
         {**PROJECT, "dependencies": ["b =="]},
@@ -170,6 +172,54 @@ def test_malformed_project_table_is_left_to_the_backend(project: object) -> None
 )
 def test_no_value_can_begin_a_line(project: dict[str, Any]) -> None:
     assert not [line for line in static(None, project) or [] if line.startswith("Requires-Dist: evil")]
+
+
+@pytest.mark.parametrize("repeated", ["Requires-Python: >=3.9", "Metadata-Version: 2.1", "Name: app", "Version: 1.0"])
+def test_field_that_is_given_twice_leaves_it_to_the_backend(repeated: str) -> None:
+    assert static(pkg_info("Requires-Python: >=3.8", repeated), version="1.0.0") is None
+
+
+def test_pkg_info_decides_where_the_project_table_tells_otherwise() -> None:
+    found = static(pkg_info("Requires-Dist: from-pkg-info"), PROJECT, version="1.0.0")
+    assert found is not None
+    assert [line for line in found if "Requires-Dist" in line] == ["Requires-Dist: from-pkg-info"]
+
+
+@pytest.mark.parametrize("field", ["Dynamic: Requires-Dist", "Requires-Dist: b ==", "Requires-Python: three"])
+def test_project_table_does_not_mend_a_pkg_info_that_leaves_it_to_the_backend(field: str) -> None:
+    assert static(pkg_info(field), PROJECT, version="1.0.0") is None
+
+
+def test_requirements_in_an_old_pkg_info_are_never_believed() -> None:
+    old = "Metadata-Version: 2.1\nName: app\nVersion: 1.0\nRequires-Dist: b\n"
+    assert static(old) is None
+    found = static(old, {"name": "app", "version": "1.0"})
+    assert found == ["Metadata-Version: 2.2", "Name: app", "Version: 1.0"]
+
+
+@pytest.mark.parametrize("extra", ["Fast_Path", "fast-path", "FAST.path"])
+def test_extras_of_pkg_info_are_passed_on_for_resolvers_to_normalise(extra: str) -> None:
+    found = static(pkg_info(f"Provides-Extra: {extra}", f'Requires-Dist: b; extra == "{extra}"'), version="1.0.0")
+    assert found is not None
+    assert Metadata.from_email("\n".join(found)).provides_extra == ["fast-path"]
+
+
+@pytest.mark.parametrize(
+    "field", ["License-Expression: not one", "License-File: ../x", "License: MIT", "Import-Name: 1"]
+)
+def test_fields_that_resolvers_do_not_read_may_be_wrong(field: str) -> None:
+    assert static(pkg_info(field, metadata_version="2.4"), version="1.0.0") is not None
+
+
+@pytest.mark.parametrize(
+    "field", [b"Requires-Dist: b\xff", b"Requires-Python: \xc3\xa9", b"Requires-Dist: b; os_name == '\xed\xa0\x80'"]
+)
+def test_bytes_that_are_no_text_do_no_harm(field: bytes) -> None:
+    head = SdistHead(
+        pkg_info=b"Metadata-Version: 2.2\nName: app\nVersion: 1.0\n" + field, pyproject=None, pyproject_sha256=""
+    )
+    found = static_metadata(make_sdist(), head)
+    assert found is None or found.decode()
 
 
 def test_folded_lines_of_pkg_info_become_one() -> None:
