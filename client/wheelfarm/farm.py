@@ -1,9 +1,10 @@
 """The farm as its clients see it: the API's calls, typed, with its errors raised as `wheelfarm.errors`."""
 
+import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from wheelfarm.errors import FarmUnavailable, HashMismatch, InputError, ProtocolError, WheelfarmError, error_from_json
+from wheelfarm.event_stream import Event, read_events
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account, source_index_path
 from wheelfarm.revision import MetadataRevision
@@ -160,9 +162,36 @@ class Farm:
         """The job whose id begins with `prefix`."""
         return JobStatus.from_json(self._call("GET", f"/jobs/{prefix}").json())
 
-    def log(self, prefix: str) -> str:
-        """The build log of the job's last attempt, control characters removed."""
-        return self._call("GET", f"/jobs/{prefix}/log").text
+    def log(self, prefix: str, *, raw: bool = False) -> bytes:
+        """The log of the job's last run, up to now; control characters replaced unless it is wanted `raw`."""
+        return self._call("GET", f"/jobs/{prefix}/log", params={"raw": "true"} if raw else {}).content
+
+    def follow_log(self, prefix: str, *, raw: bool = False) -> Iterator[bytes | None]:
+        """The job's log piece by piece, as it is printed, until the job is over; None where another run begins.
+
+        A connection that breaks is made again, and goes on behind the last piece.
+        """
+        last_id, deadline = "", time.monotonic() + self._patience_s
+        while True:
+            try:
+                for event in self._events(f"/jobs/{prefix}/log/events", last_id, {"raw": "true"} if raw else {}):
+                    last_id, deadline = event.id, time.monotonic() + self._patience_s
+                    if event.name == "end":
+                        return
+                    yield base64.b64decode(event.data) if raw else event.data.encode() if event.name == "log" else None
+            except (httpx.TransportError, FarmUnavailable) as error:
+                self._check()
+                if time.monotonic() > deadline:
+                    raise self._unreachable(error) from error
+            time.sleep(0.2)
+
+    def _events(self, path: str, last_id: str, params: dict[str, str]) -> Iterator[Event]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        with self._http.stream("GET", path, params=params, headers=headers) as answer:
+            if answer.is_error:
+                answer.read()
+                raise _reported(answer)
+            yield from read_events(_lines(answer.iter_text()))
 
     def account(self, resolution_id: str) -> Account:
         """What the source index could not give to one resolution."""
@@ -263,6 +292,14 @@ class Farm:
             f"The farm at {self.url} does not answer: {str(error) or type(error).__name__}.",
             hint="Finished wheels are kept: the same command goes on where this one stopped.",
         )
+
+
+def _lines(pieces: Iterable[str]) -> Iterator[str]:
+    """Lines, each when it is whole. They end at a line feed, whatever else ends lines elsewhere."""
+    left = ""
+    for piece in pieces:
+        *lines, left = (left + piece).split("\n")
+        yield from lines
 
 
 def _reported(answer: httpx.Response) -> WheelfarmError:

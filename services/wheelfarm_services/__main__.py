@@ -16,6 +16,7 @@ from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.audit import keep_audit
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
+from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.logs import log_to_stderr
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.recipe_book import RecipeBook
@@ -30,6 +31,8 @@ from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
 
 _RECONCILED_EVERY_S = 1.0
+_MOST_CONNECTIONS = 4000
+"""What comes beyond that is answered 503 at once, for each follower of a log keeps one."""
 
 
 @click.command()
@@ -87,6 +90,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         requests=requests,
         accounts=Accounts(redis),
         recipes=recipes,
+        logs=LogReader(store, settings.broker),
         fleet=fleet,
         access=Access(settings.token, _given(settings.tokens)),
         limits=RateLimits(redis),
@@ -100,6 +104,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=1,
+        limit_concurrency=_MOST_CONNECTIONS,
     )
     uvicorn.Server(config).run(sockets=[listener])
     reconciler.stop()

@@ -19,6 +19,7 @@ from wheelfarm_services.health_routes import health_operations
 from wheelfarm_services.job_routes import job_operations
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_routes import local_operations
+from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.operation import Answer, Operation, routes_of
 from wheelfarm_services.overview import overview_operations
 from wheelfarm_services.rate_limits import RateLimits
@@ -43,6 +44,7 @@ class Services:
     requests: Requests
     accounts: Accounts
     recipes: RecipeBook
+    logs: LogReader
     fleet: Fleet
     access: Access
     limits: RateLimits | None = None
@@ -69,7 +71,7 @@ def operations_of(services: Services) -> list[Operation]:
     operations = [
         *health_operations(store, ledger),
         *request_operations(requests, ledger),
-        *job_operations(store, requests),
+        *job_operations(requests, ledger, services.logs),
         *wheel_operations(store, services.recipes),
         *source_operations(sources),
         *overview_operations(ledger, requests, services.fleet),

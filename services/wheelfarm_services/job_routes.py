@@ -1,26 +1,33 @@
-"""The API's part for jobs: how one is, and what its build printed."""
+"""The API's part for jobs: how one is, and what its build prints, also while it does."""
 
-import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from wheelfarm.errors import NotFound
+from wheelfarm.errors import FarmUnavailable, NotFound
 from wheelfarm.job import JobStatus
-from wheelfarm_services import layout
-from wheelfarm_services.operation import TEXT, Answer, Operation
+from wheelfarm_services.event_stream import EventStream
+from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.log_following import EVENT_ID, Place, follow_log
+from wheelfarm_services.log_reader import LogReader
+from wheelfarm_services.log_text import harmless, whole_characters
+from wheelfarm_services.operation import BYTES, EVENTS, TEXT, Answer, Operation, Parameter
 from wheelfarm_services.parameters import JOB_PREFIX
 from wheelfarm_services.requests import Requests
-from wheelfarm_services.store import Store
 
-_CONTROL = re.compile(r"[^\t\n -~\u00a0-\u200d\u2010-\u2027\u2030-\u2065\u206a-\ud7ff\uf900-\ufffd]")
-_UNTRUSTED_TEXT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
+_UNTRUSTED = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
+_RAW = Parameter(name="raw", told="`true`: byte for byte, control characters too.", form="true|false", place="query")
+_LAST_EVENT = Parameter(
+    name="Last-Event-ID", told="The id of the last event that was read.", form=f"|{EVENT_ID}", place="header"
+)
 
 
-def job_operations(store: Store, requests: Requests) -> list[Operation]:
+def job_operations(requests: Requests, ledger: Ledger, logs: LogReader) -> list[Operation]:
     """Jobs and their logs."""
-    endpoints = _Endpoints(store=store, requests=requests)
+    endpoints = _Endpoints(requests=requests, ledger=ledger, logs=logs)
     return [
         Operation(
             name="job",
@@ -35,9 +42,18 @@ def job_operations(store: Store, requests: Requests) -> list[Operation]:
             name="jobLog",
             path="/jobs/{prefix}/log",
             endpoint=endpoints.log,
-            told="What the last attempt at a job printed, control characters replaced.",
-            parameters=(JOB_PREFIX,),
-            answers={200: Answer(told="The log.", media=(TEXT,))},
+            told="What the last run of a job has printed up to now.",
+            parameters=(JOB_PREFIX, _RAW),
+            answers={200: Answer(told="The log.", media=(TEXT, BYTES))},
+            errors=(404,),
+        ),
+        Operation(
+            name="jobLogEvents",
+            path="/jobs/{prefix}/log/events",
+            endpoint=endpoints.log_events,
+            told="What a job prints and has printed, as events `log`, `run` and `end`; live until the job is over.",
+            parameters=(JOB_PREFIX, _RAW, _LAST_EVENT),
+            answers={200: Answer(told="Server-sent events.", media=(EVENTS,))},
             errors=(404,),
         ),
     ]
@@ -45,18 +61,58 @@ def job_operations(store: Store, requests: Requests) -> list[Operation]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Endpoints:
-    store: Store
     requests: Requests
+    ledger: Ledger
+    logs: LogReader
 
     def job(self, http: HttpRequest) -> Response:
         return JSONResponse(self.requests.job(http.path_params["prefix"]).to_json())
 
-    def log(self, http: HttpRequest) -> Response:
+    async def log(self, http: HttpRequest) -> Response:
+        job_id = await run_in_threadpool(self._job, http)
+        run = await self.logs.last_run(job_id)
+        if not run:
+            raise NotFound(f"The job {job_id[:12]} has printed nothing.")
+        media, raw = (BYTES, True) if _is_raw(http) else (TEXT, False)
+        return StreamingResponse(self._whole(job_id, run, raw=raw), media_type=media, headers=_UNTRUSTED)
+
+    async def log_events(self, http: HttpRequest) -> Response:
+        job_id = await run_in_threadpool(self._job, http)
+
+        async def is_over() -> bool:
+            return await run_in_threadpool(self._is_over, job_id)
+
+        place = Place.read(http.headers.get("last-event-id", ""))
+        return EventStream(follow_log(self.logs, job_id, place, is_over=is_over, raw=_is_raw(http)))
+
+    async def _whole(self, job_id: str, run: str, *, raw: bool) -> AsyncIterator[bytes]:
+        offset, left = 0, b""
+        while piece := await self.logs.read(job_id, run, offset):
+            offset += len(piece)
+            part = left + piece if raw else whole_characters(left + piece)
+            left = (left + piece)[len(part) :]
+            yield part if raw else harmless(part).encode()
+        if left:
+            yield harmless(left).encode()
+
+    def _job(self, http: HttpRequest) -> str:
+        """The job that is meant, by the ledger or, where that has forgotten it, by its log. Raises NotFound."""
         prefix = http.path_params["prefix"]
-        logs = list(self.store.list(layout.build_logs_of(prefix)))
-        if len({key.split("/")[1] for key in logs}) != 1:
+        found = {*self.ledger.find(prefix), *self.logs.jobs(prefix)}
+        if len(found) != 1:
             raise NotFound(
-                f"{'Several jobs' if logs else 'No job'} with a log {'begin' if logs else 'begins'} with {prefix!r}."
+                f"{'Several jobs begin' if found else 'No job of this farm begins'} with {prefix!r}.",
+                hint="Job ids stand in the output of install and build.",
             )
-        text = (self.store.get(logs[-1]) or b"").decode(errors="replace")
-        return PlainTextResponse(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), headers=_UNTRUSTED_TEXT)
+        return found.pop()
+
+    def _is_over(self, job_id: str) -> bool:
+        try:
+            record = self.ledger.job(job_id)
+        except FarmUnavailable:  # nobody knows; it is asked again
+            return False
+        return record is None or record.state.final
+
+
+def _is_raw(http: HttpRequest) -> bool:
+    return http.query_params.get("raw") == "true"

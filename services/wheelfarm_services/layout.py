@@ -147,9 +147,14 @@ def open_request(request_id: str) -> str:
     return f"{open_requests()}{request_id}.json"
 
 
-def build_log(job: Job | str, attempt: int) -> str:
-    """The whole log of one attempt at a job."""
-    return f"{build_logs(job)}{attempt:04d}.log"
+def build_log_chunk(job: Job | str, run: str, start: int) -> str:
+    """A piece of the log of one run of a job, compressed; it begins at that byte of the log."""
+    return f"{build_log_run(job, run)}{start:012d}.gz"
+
+
+def build_log_run(job: Job | str, run: str) -> str:
+    """The folder of the log of one run."""
+    return f"{build_logs(job)}{run}/"
 
 
 def build_logs(job: Job | str) -> str:

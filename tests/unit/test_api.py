@@ -1,4 +1,5 @@
 import base64
+import gzip
 import hashlib
 import json
 import shutil
@@ -15,6 +16,7 @@ from tests.support.ledger import FakeLedger, make_record
 from tests.support.projects import Project
 from tests.support.values import make_built_wheel, make_job, make_target
 from wheelfarm.errors import FarmUnavailable, WheelfarmError
+from wheelfarm.event_stream import read_events
 from wheelfarm.farm_status import FarmStatus
 from wheelfarm.job import Failure, FailureClass, JobKind, JobState, Sdist
 from wheelfarm.resolution import Account, source_index_path
@@ -24,6 +26,7 @@ from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts, PageSource
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.fleet import Fleet
+from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
@@ -124,6 +127,7 @@ class Farm:
             requests=self.requests,
             accounts=cast(Accounts, self.accounts),
             recipes=recipes,
+            logs=LogReader(self.store, "redis+socket:///nowhere"),
             fleet=cast(Fleet, NobodyWorks()),
             access=access or Access(TOKEN),
             limits=limits,
@@ -425,27 +429,50 @@ def test_flat_page_is_html_that_is_asked_for_anew(farm: Farm) -> None:
     assert answer.headers["cache-control"] == "no-cache"
 
 
-def test_log_of_the_last_attempt_is_plain_text_without_control_characters(farm: Farm) -> None:
-    job = make_job()
-    farm.store.put(layout.build_log(job, 1), b"first")
-    farm.store.put(
-        layout.build_log(job, 2), "ok\t\x1b[31mred\x1b[0m\r\n\x07\u202eevil\u2066 caf\xe9".encode() + b"\xff"
-    )
-    answer = farm.client.get(f"/jobs/{job.id[:12]}/log")
+def put_log(farm: Farm, job_id: str, run: str, *chunks: bytes) -> None:
+    """Put what a run printed into the store."""
+    start = 0
+    for chunk in chunks:
+        farm.store.put(layout.build_log_chunk(job_id, run, start), gzip.compress(chunk))
+        start += len(chunk)
+
+
+def test_log_of_the_last_run_is_plain_text_without_control_characters(farm: Farm) -> None:
+    job_id = make_job().id
+    text = "ok\t\x1b[31mred\x1b[0m\r\n\x07\u202eevil\u2066 caf\xe9".encode()
+    put_log(farm, job_id, "1795000000000-1", b"first")
+    put_log(farm, job_id, "1795000000001-1", text[:-1], text[-1:] + b"\xff")
+    answer = farm.client.get(f"/jobs/{job_id[:12]}/log")
     assert answer.text.replace("\N{REPLACEMENT CHARACTER}", "?") == "ok\t?[31mred?[0m?\n??evil? caf\xe9?"
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+    raw = farm.client.get(f"/jobs/{job_id[:12]}/log", params={"raw": "true"})
+    assert raw.content == text + b"\xff"
+    assert raw.headers["content-type"] == "application/octet-stream"
 
 
 def test_log_is_asked_for_by_enough_of_one_jobs_id(farm: Farm) -> None:
     for job_id in ("ab" * 32, "ab" * 31 + "cd"):
-        farm.store.put(layout.build_log(job_id, 1), b"log")
+        put_log(farm, job_id, "1795000000000-1", b"log")
     assert farm.client.get(f"/jobs/{'ab' * 32}/log").status_code == 200
     assert farm.client.get("/jobs/abababab/log").status_code == 404
     assert farm.client.get("/jobs/00000000/log").status_code == 404
     assert farm.client.get("/jobs/abab/log").status_code == 400
     assert farm.client.get("/jobs/..%2f..%2f/log").status_code in (400, 404)
+
+
+def test_events_of_a_log_lead_on_from_any_byte_of_it(farm: Farm) -> None:
+    job_id, run = make_job().id, "1795000000000-1"
+    put_log(farm, job_id, run, b"one\ntwo", b" and a half\n\x1b[0m\n")
+    whole = list(read_events(farm.client.get(f"/jobs/{job_id}/log/events").text.split("\n")))
+    assert [event.name for event in whole] == ["log", "log", "end"]
+    assert "".join(event.data for event in whole[:-1]) == "one\ntwo and a half\n\N{REPLACEMENT CHARACTER}[0m\n"
+    for place in range(8):
+        headers = {"Last-Event-ID": f"{run}-{place}"}
+        text = farm.client.get(f"/jobs/{job_id}/log/events", params={"raw": "true"}, headers=headers).text
+        parts = [base64.b64decode(event.data) for event in read_events(text.split("\n")) if event.name == "log"]
+        assert b"".join(parts) == b"one\ntwo and a half\n\x1b[0m\n"[place:]
 
 
 def test_status_tells_what_is_under_way_open_and_failed(farm: Farm) -> None:

@@ -1,4 +1,5 @@
 import errno
+import gzip
 import json
 import threading
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.support.ledger import FakeLedger, make_record
 from tests.support.values import make_job, make_sdist
@@ -22,6 +24,7 @@ from wheelfarm.errors import (
 from wheelfarm.job import Failure, FailureClass, Job, JobState
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import Beat, Claim, Suspension, SuspensionOutcome
+from wheelfarm_services.log_writer import LogWriter
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_workers.failure import failure_class_of, failure_of
 from wheelfarm_workers.hold import Hold
@@ -55,7 +58,11 @@ class Worker:
 
     def runner(self, work: Work, lease_s: float = 60.0) -> JobRunner:
         return JobRunner(
-            ledger=self.ledger.as_ledger, store=self.store, pipeline=Pipeline(work), worker="w1", lease_s=lease_s
+            ledger=self.ledger.as_ledger,
+            logs=LogWriter(Redis(unix_socket_path="/nowhere"), self.store, clock=lambda: 7.0),
+            pipeline=Pipeline(work),
+            worker="w1",
+            lease_s=lease_s,
         )
 
     def fail(self, error: Exception) -> tuple[Failure, bool, float]:
@@ -72,7 +79,8 @@ class Worker:
 
     @property
     def log(self) -> bytes | None:
-        return self.store.get(layout.build_log(JOB, 2))
+        chunk = self.store.get(layout.build_log_chunk(JOB, "0000000007000-2", 0))
+        return None if chunk is None else gzip.decompress(chunk)
 
 
 @pytest.fixture

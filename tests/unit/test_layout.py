@@ -8,6 +8,7 @@ from wheelfarm_services.store import DirectoryStore
 
 SHA256 = "ab" * 32
 WHEEL = "app-1!2.0+cc.1-1-cp311-cp311-linux_x86_64.whl"
+RUN = "1795000000000-1"
 KEYS = {
     "sdist": layout.sdist(SHA256),
     "sdist_record": layout.sdist_record(SHA256),
@@ -24,7 +25,7 @@ KEYS = {
     "flat_page": layout.flat_page(make_target().name),
     "target": layout.target(make_target().name, make_target().revision),
     "open_request": layout.open_request("ab" * 16),
-    "build_log": layout.build_log(make_job(), 1),
+    "build_log": layout.build_log_chunk(make_job(), RUN, 0),
 }
 
 
@@ -49,7 +50,8 @@ def test_metadata_lies_beside_its_wheel_under_the_name_of_pep_658() -> None:
     assert KEYS["wheel_metadata"] == KEYS["wheel"] + ".metadata"
 
 
-def test_logs_of_a_job_are_in_the_order_of_its_attempts() -> None:
-    logs = [layout.build_log(make_job(), attempt) for attempt in (1, 2, 10, 100)]
-    assert logs == sorted(logs)
-    assert layout.build_log(make_job().id, 1) == logs[0]
+def test_chunks_of_a_log_are_in_their_order() -> None:
+    chunks = [layout.build_log_chunk(make_job(), RUN, start) for start in (0, 7, 1 << 20, 64 << 20)]
+    assert chunks == sorted(chunks)
+    assert layout.build_log_chunk(make_job().id, RUN, 0) == chunks[0]
+    assert all(chunk.startswith(layout.build_log_run(make_job(), RUN)) for chunk in chunks)

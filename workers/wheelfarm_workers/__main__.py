@@ -18,6 +18,7 @@ from wheelfarm.settings import Settings
 from wheelfarm.worker import ServedTarget, WorkerRecord
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
+from wheelfarm_services.log_writer import LogWriter
 from wheelfarm_services.logs import log_to_stderr
 from wheelfarm_services.refusal import refuse
 from wheelfarm_services.store import open_store
@@ -97,7 +98,8 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
             limits=limits,
             cores=settings.build_cores or cores_of(limits),
         )
-        runner = JobRunner(ledger=ledger, store=store, pipeline=pipeline, worker=name, lease_s=settings.lease_s)
+        logs = stack.enter_context(LogWriter(redis_client(settings.broker), store))
+        runner = JobRunner(ledger=ledger, logs=logs, pipeline=pipeline, worker=name, lease_s=settings.lease_s)
         drain = Drain(runner, grace_s=settings.drain_s, began=presence.drain, last_act=sandbox.close)
         stack.enter_context(presence)
         served = [*queues, *(target.queue for target in record.targets)]

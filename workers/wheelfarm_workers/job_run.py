@@ -8,9 +8,8 @@ from typing import Any, Protocol, Self
 
 from wheelfarm.errors import BuildCycle, FarmUnavailable, JobCancelled, WheelfarmError
 from wheelfarm.job import Failure, FailureClass, Job
-from wheelfarm_services import layout
 from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, Submission, SuspensionOutcome
-from wheelfarm_services.store import Store
+from wheelfarm_services.log_writer import LogWriter, RunLog
 from wheelfarm_workers.failure import MOST_ATTEMPTS, REMEMBERED_S, JobFailed, failure_of
 from wheelfarm_workers.hold import CycleClosed, Hold, Suspended
 
@@ -24,9 +23,9 @@ class JobPipeline(Protocol):
 class JobRunner:
     """Runs the jobs of one worker; its methods may be called from several threads at once."""
 
-    def __init__(self, *, ledger: Ledger, store: Store, pipeline: JobPipeline, worker: str, lease_s: float) -> None:
+    def __init__(self, *, ledger: Ledger, logs: LogWriter, pipeline: JobPipeline, worker: str, lease_s: float) -> None:
         self._ledger = ledger
-        self._store = store
+        self._logs = logs
         self._pipeline = pipeline
         self._worker = worker
         self._lease_s = lease_s
@@ -74,25 +73,27 @@ class JobRunner:
             return self._changed.wait_for(lambda: not self._holds, timeout_s)
 
     def _run(self, claim: Claim) -> None:
-        with ClaimedHold(self._ledger, claim, self._lease_s) as hold:
+        log = self._logs.begin(claim.job_id, claim.attempt)
+        with ClaimedHold(self._ledger, claim, self._lease_s, log) as hold:
             with self._changed:
                 self._holds.add(hold)
                 if self._hands_back:
                     hold.hand_back()
             try:
-                self._run_held(claim, hold)
+                self._run_held(claim, hold, log)
             finally:
+                self._logs.end(log)
                 with self._changed:
                     self._holds.discard(hold)
                     self._changed.notify_all()
 
-    def _run_held(self, claim: Claim, hold: "ClaimedHold") -> None:
+    def _run_held(self, claim: Claim, hold: "ClaimedHold", log: RunLog) -> None:
         facts = {"job": claim.job_id[:12]}
         try:
             job = Job.from_json(json.loads(claim.spec))
             facts |= {"sdist": str(job.sdist), "kind": job.kind, "target": job.target}
             result = self._pipeline.run(job, hold)
-            self._keep_log(claim, hold)
+            self._logs.keep(log)
             self._ledger.complete(claim, json.dumps(result))
             logger.info("job done", extra=facts)
         except Suspended:
@@ -101,7 +102,7 @@ class JobRunner:
             if hold.handed_back and not hold.lost:
                 self._return(hold)
             else:
-                self._fail(claim, hold, error, facts)
+                self._fail(claim, hold, log, error, facts)
 
     def _return(self, hold: "ClaimedHold") -> None:
         try:
@@ -111,7 +112,7 @@ class JobRunner:
         else:
             logger.info("job handed back", extra={"job": hold.claim.job_id[:12], "outcome": outcome})
 
-    def _fail(self, claim: Claim, hold: "ClaimedHold", error: Exception, facts: dict[str, str]) -> None:
+    def _fail(self, claim: Claim, hold: "ClaimedHold", log: RunLog, error: Exception, facts: dict[str, str]) -> None:
         if hold.lost:
             logger.warning("job lost to another worker", extra=facts)
             return
@@ -119,7 +120,7 @@ class JobRunner:
             logger.exception("job ended by a fault of the farm", extra=facts)
         failure = failure_of(error, hold.whole_log(), facts.get("sdist", "").partition("==")[0])
         try:
-            self._keep_log(claim, hold)
+            self._logs.keep(log)
         except WheelfarmError:
             logger.warning("build log not kept", extra=facts)
         self._ledger.fail(
@@ -131,10 +132,6 @@ class JobRunner:
         )
         logger.info("job failed", extra={**facts, "reason": failure.message})
 
-    def _keep_log(self, claim: Claim, hold: "ClaimedHold") -> None:
-        if data := hold.whole_log():
-            self._store.put(layout.build_log(claim.job_id, claim.attempt), data)
-
 
 class ClaimedHold:
     """The hold on a claimed job: heartbeats from a thread of its own, its dependencies, its log.
@@ -144,7 +141,7 @@ class ClaimedHold:
     the store.
     """
 
-    def __init__(self, ledger: Ledger, claim: Claim, lease_s: float) -> None:
+    def __init__(self, ledger: Ledger, claim: Claim, lease_s: float, log: RunLog) -> None:
         self.cancelled = threading.Event()
         self.attempt = claim.attempt
         self.forced_at = claim.forced_at
@@ -153,7 +150,7 @@ class ClaimedHold:
         self.claim = claim
         self._ledger = ledger
         self._lease_s = lease_s
-        self._log = bytearray()
+        self._log = log
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"beat-{claim.job_id[:8]}", daemon=True)
 
@@ -172,10 +169,10 @@ class ClaimedHold:
 
     def log(self, data: bytes) -> None:
         """Add to the build log; the sandbox bounds its length."""
-        self._log += data
+        self._log.write(data)
 
     def whole_log(self) -> bytes:
-        return bytes(self._log)
+        return self._log.whole()
 
     def require(self, jobs: Sequence[Job], *, tolerant: bool = False) -> None:
         """See `wheelfarm_workers.hold.Hold.require`."""

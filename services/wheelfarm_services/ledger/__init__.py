@@ -12,6 +12,7 @@ from wheelfarm_services.ledger.ledger import (
     SuspensionOutcome,
     Wake,
     redis_client,
+    redis_py_url,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "SuspensionOutcome",
     "Wake",
     "redis_client",
+    "redis_py_url",
 ]

@@ -349,7 +349,7 @@ class Ledger:
     async def changed(self, after: str, awaited: Collection[str]) -> None:
         """Wait for an event after the one of that id: for the end of an awaited job, or a little longer for others.
         Returns without one, too, after some seconds."""
-        await news(_redis_py_url(self._url), f"{_PREFIX}ev", after, awaited)
+        await news(redis_py_url(self._url), f"{_PREFIX}ev", after, awaited)
 
     def request_exists(self, request_id: str) -> bool:
         """True until 30 days after its last submission; a cancelled request exists for one hour more."""
@@ -512,7 +512,7 @@ def _record(job_id: str, fields: Mapping[str, str], waits_for: Iterable[str], de
 def redis_client(url: str) -> Redis:
     """A client for a broker's URL, in Celery's forms; it answers in text, and never retries by itself."""
     return Redis.from_url(
-        _redis_py_url(url),
+        redis_py_url(url),
         decode_responses=True,
         protocol=2,
         socket_timeout=10,  # without one, a half-open connection hangs its thread for ever
@@ -522,7 +522,7 @@ def redis_client(url: str) -> Redis:
     )
 
 
-def _redis_py_url(url: str) -> str:
+def redis_py_url(url: str) -> str:
     """The URL in redis-py's form; Celery writes unix sockets `redis+socket:///path?virtual_host=<db>`."""
     parts = urlsplit(url)
     if parts.scheme != "redis+socket":

@@ -1,0 +1,226 @@
+"""Build logs over real servers: Redis, and the API in a thread of its own with real sockets."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from redis import Redis
+from starlette.applications import Starlette
+
+from tests.support.ledger import FakeLedger, make_record
+from tests.support.values import make_job
+from wheelfarm.event_stream import read_events
+from wheelfarm.job import JobState
+from wheelfarm_services import layout
+from wheelfarm_services.access import Access
+from wheelfarm_services.auth import Authenticated
+from wheelfarm_services.job_routes import job_operations
+from wheelfarm_services.ledger import redis_client
+from wheelfarm_services.log_reader import LogReader
+from wheelfarm_services.log_writer import LogWriter, RunLog, stream_key
+from wheelfarm_services.operation import routes_of
+from wheelfarm_services.requests import Requests
+from wheelfarm_services.store import DirectoryStore
+
+JOB = make_job().id
+HEADERS = {"Authorization": "Bearer t"}
+
+
+class LogFarm:
+    """Writer and readers of logs over one Redis and one store."""
+
+    def __init__(self, redis_url: str, folder: Path) -> None:
+        self.redis: Redis = redis_client(redis_url)
+        self.store = DirectoryStore.create(folder / "store")
+        self.ledger = FakeLedger()
+        self.writer = LogWriter(self.redis, self.store)
+        self.reader = LogReader(self.store, redis_url)
+        self.url = ""
+
+    def begin(self, job_id: str = JOB, attempt: int = 1) -> RunLog:
+        """The log of a job that runs from now on."""
+        self.ledger.records[job_id] = make_record(job_id, state=JobState.RUNNING, attempt=attempt)
+        return self.writer.begin(job_id, attempt)
+
+    def finish(self, log: RunLog) -> None:
+        """The job is done, and its log kept."""
+        self.writer.keep(log)
+        self.writer.end(log)
+        self.ledger.records[log.job_id] = make_record(log.job_id, state=JobState.DONE)
+
+    def events(self, job_id: str = JOB, last_id: str = "") -> Iterator[Any]:
+        """The events of a job's log as a client reads them."""
+        headers = {**HEADERS, "Last-Event-ID": last_id}
+        with httpx.stream("GET", f"{self.url}/jobs/{job_id}/log/events", headers=headers, timeout=30) as answer:
+            assert answer.status_code == 200
+            yield from read_events(answer.iter_lines())
+
+
+@contextmanager
+def serving(farm: LogFarm) -> Iterator[None]:
+    """Have the API of a farm's logs answer."""
+    operations = job_operations(_no_requests(), farm.ledger.as_ledger, farm.reader)
+    app = Authenticated(Starlette(routes=routes_of(operations)), Access("t"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    farm.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    async def serve() -> None:
+        await server.serve(sockets=[listener])
+        await farm.reader.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _no_requests() -> Requests:
+    return object.__new__(Requests)
+
+
+@pytest.fixture
+def farm(redis_url: str, tmp_path: Path) -> Iterator[LogFarm]:
+    farm = LogFarm(redis_url, tmp_path)
+    with serving(farm), farm.writer:
+        yield farm
+
+
+def text_of(events: list[Any]) -> str:
+    return "".join(event.data for event in events if event.name == "log")
+
+
+def test_follower_sees_what_is_printed_before_the_job_is_over_and_then_the_end(farm: LogFarm) -> None:
+    log = farm.begin()
+    log.write(b"one\n")
+    events = farm.events()
+    seen = [next(events)]
+    assert (seen[0].name, seen[0].data) == ("log", "one\n")
+    log.write(b"two\n")
+    seen.append(next(events))
+    farm.finish(log)
+    seen += events
+    assert text_of(seen) == "one\ntwo\n"
+    assert seen[-1].name == "end"
+
+
+def test_finished_log_is_the_same_out_of_redis_and_out_of_the_store(farm: LogFarm) -> None:
+    log = farm.begin()
+    data = "".join(f"line {number} \u00e9\u4e2d\n" for number in range(30_000))
+    log.write(data.encode())
+    farm.finish(log)
+    first = list(farm.events())
+    assert text_of(first) == data
+    farm.redis.flushall()
+    again = list(farm.events(last_id=first[3].id))
+    assert text_of(first[:4]) + text_of(again) == data
+    assert httpx.get(f"{farm.url}/jobs/{JOB}/log", headers=HEADERS).text == data
+
+
+def test_what_redis_has_dropped_comes_out_of_the_store_while_the_build_runs(farm: LogFarm) -> None:
+    log = farm.begin()
+    data = b"".join(b"%08d\n" % number for number in range(2_000_000))
+    log.write(data)
+    deadline = time.monotonic() + 60
+    while len(list(farm.store.list(layout.build_logs(JOB)))) < len(data) >> 20 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert farm.redis.xlen(stream_key(JOB, log.run)) < 700
+    received = bytearray()
+    for event in farm.events():
+        received += event.data.encode()
+        if len(received) == len(data):
+            break
+    assert bytes(received) == data
+
+
+def test_job_that_is_begun_anew_is_followed_into_its_next_run(farm: LogFarm) -> None:
+    first = farm.begin()
+    first.write(b"first\n")
+    events = farm.events()
+    assert next(events).data == "first\n"
+    farm.writer.keep(first)
+    farm.writer.end(first)
+    time.sleep(0.01)
+    second = farm.begin(attempt=2)
+    second.write(b"second\n")
+    assert next(events).name == "run"
+    assert next(events).data == "second\n"
+    farm.finish(second)
+    assert [event.name for event in events] == ["end"]
+
+
+def test_follower_goes_on_where_it_was_cut_off(farm: LogFarm) -> None:
+    log = farm.begin()
+    log.write(b"one\n")
+    last_id = next(farm.events()).id
+    log.write(b"two\n")
+    farm.finish(log)
+    assert text_of(list(farm.events(last_id=last_id))) == "two\n"
+
+
+def test_many_followers_read_everything_in_order_beside_some_who_read_nothing(farm: LogFarm) -> None:
+    """The small form of benchmarks/log_followers.py."""
+    jobs = [f"{number:064x}" for number in range(0xABCDEF00, 0xABCDEF04)]
+    logs = [farm.begin(job) for job in jobs]
+    stuck = [_open_and_read_nothing(farm, jobs[number % len(jobs)]) for number in range(5)]
+    readers = _Followers(farm, [jobs[number % len(jobs)] for number in range(40)])
+    readers.start()
+    expected = {job: bytearray() for job in jobs}
+    for number in range(40):
+        for job, log in zip(jobs, logs, strict=True):
+            line = f"{job[-2:]} {number} {'x' * 2000}\n".encode()
+            expected[job] += line
+            log.write(line)
+        time.sleep(0.01)
+    for log in logs:
+        farm.finish(log)
+    received = readers.join()
+    for connection in stuck:
+        connection.close()
+    assert all(text.encode() == expected[job] for job, text in received)
+    assert len(received) == 40
+
+
+class _Followers:
+    """Followers in one thread, each of which reads its job's log to the end."""
+
+    def __init__(self, farm: LogFarm, jobs: list[str]) -> None:
+        self._farm = farm
+        self._jobs = jobs
+        self._received: list[tuple[str, str]] = []
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._follow_all()))
+        self.start = self._thread.start
+
+    def join(self) -> list[tuple[str, str]]:
+        self._thread.join(60)
+        return self._received
+
+    async def _follow_all(self) -> None:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=self._farm.url, headers=HEADERS, timeout=60, limits=limits) as client:
+            self._received = list(await asyncio.gather(*(self._follow(client, job) for job in self._jobs)))
+
+    async def _follow(self, client: httpx.AsyncClient, job: str) -> tuple[str, str]:
+        async with client.stream("GET", f"/jobs/{job}/log/events") as answer:
+            lines = [line async for line in answer.aiter_lines()]
+        return job, text_of(list(read_events(lines)))
+
+
+def _open_and_read_nothing(farm: LogFarm, job: str) -> socket.socket:
+    host, port = farm.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.sendall(f"GET /jobs/{job}/log/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n".encode())
+    return connection
