@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
     from wheelfarm.explanation import Explanation
     from wheelfarm.farm_status import FarmStatus
     from wheelfarm.forecast import Forecast
+    from wheelfarm.garbage import GarbageReport, GarbageRules
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +216,13 @@ class Farm:
     def mirror(self, sdists: Sequence[Sdist]) -> None:
         """Have the source index bring sdists into the store."""
         self._call("POST", "/sdists", json=[asdict(sdist) for sdist in sdists])
+
+    def collect_garbage(self, rules: "GarbageRules", *, dry_run: bool) -> "GarbageReport":
+        """Have the farm's store freed of garbage, however long that takes."""
+        from wheelfarm.garbage import GarbageReport
+
+        body = {"rules": rules.to_json(), "dry_run": dry_run}
+        return GarbageReport.from_json(self._call("POST", "/garbage", json=body, timeout=None).json())
 
     def explain(self, target: Target, **wanted: str) -> "Explanation":
         """Where a wheel comes from: that of a `filename` (and `sha256`), or the newest satisfying a `requirement`."""

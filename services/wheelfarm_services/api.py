@@ -15,6 +15,7 @@ from wheelfarm_services.auth import Authenticated
 from wheelfarm_services.explanations import explanation_operations
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.forecasts import forecast_operations
+from wheelfarm_services.garbage_routes import garbage_operations
 from wheelfarm_services.health_routes import health_operations
 from wheelfarm_services.job_routes import job_operations
 from wheelfarm_services.ledger import Ledger
@@ -76,6 +77,7 @@ def operations_of(services: Services) -> list[Operation]:
         *source_operations(sources),
         *overview_operations(ledger, requests, services.fleet),
         *explanation_operations(store),
+        *garbage_operations(store),
         *local_operations(store, services.accounts),
         *forecast_operations(store, ledger, services.sources, requests),
     ]

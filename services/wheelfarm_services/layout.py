@@ -137,6 +137,11 @@ def target(name: str, revision: str) -> str:
     return f"targets/{name}/{revision}.json"
 
 
+def target_definitions(name: str) -> str:
+    """The folder of a target's definitions, one a revision."""
+    return f"targets/{name}/"
+
+
 def open_requests() -> str:
     """The folder of the requests that are not finished."""
     return "requests/open/"

@@ -110,7 +110,7 @@ class SourceIndex:
             return False
         if (found := Sdist.from_json(json.loads(record)["sdist"])) != sdist:
             raise InputError(f"sha256 {sdist.sha256} is {found.filename} on the source index, not {sdist.filename}.")
-        return self._store.size(layout.sdist(sdist.sha256)) is not None
+        return self._store.renew(layout.sdist(sdist.sha256))
 
     def _bring(self, listed: ListedSdist) -> None:
         with TemporaryDirectory(prefix="wheelfarm-mirror-") as folder:

@@ -14,7 +14,9 @@ import pytest
 from tests.support.ceph import Gateway
 from tests.support.s3 import make_bucket
 from wheelfarm.errors import CorruptObject, NotFound
+from wheelfarm.garbage import GarbageRules
 from wheelfarm_services import layout
+from wheelfarm_services.garbage import collect_garbage
 from wheelfarm_services.store import CheckedStore, DirectoryStore, Store
 from wheelfarm_services.store.s3 import S3Store
 
@@ -265,3 +267,20 @@ def test_sweep_of_a_sound_store_removes_nothing(store: Store) -> None:
     store.replace("a/b", b"others", None)
     assert store.sweep(time.time() + 3600) == 0
     assert store.get("a/b") == b"bytes"
+
+
+def test_garbage_of_either_store_goes(store: Store) -> None:
+    """Nothing in a fresh store is old enough, so the store is told of a later time."""
+    for key in (layout.build_log("a" * 64, 1), layout.sdist("b" * 64), layout.name_claim("t", "a.whl")):
+        store.put(key, b"{}")
+    assert collect_garbage(store, GarbageRules(), dry_run=False).removed == {}
+    report = collect_garbage(InTheFuture(store), GarbageRules(), dry_run=False)
+    assert {kind: found.objects for kind, found in report.removed.items()} == {"logs": 1, "sdists": 1}
+    assert list(store.list("")) == [layout.name_claim("t", "a.whl")]
+
+
+class InTheFuture(CheckedStore):
+    """A store in a hundred days."""
+
+    def now(self) -> float:
+        return super().now() + 100 * 86400

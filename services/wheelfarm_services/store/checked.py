@@ -69,6 +69,9 @@ class CheckedStore:
     def put_file(self, key: str, path: Path) -> None:
         self._store.put_file(key, path)
 
+    def renew(self, key: str) -> bool:
+        return self._store.renew(key)
+
     def put_new(self, key: str, data: bytes) -> bool:
         return self._store.put_new(key, data)
 

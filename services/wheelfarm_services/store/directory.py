@@ -73,12 +73,8 @@ class DirectoryStore:
             _sync(temporary.parent)
 
     def put_file(self, key: str, path: Path) -> None:
-        with self._reported(key):
-            try:
-                os.utime(self._path(key))
-                return
-            except (FileNotFoundError, NotADirectoryError):
-                self._require_root()
+        if self.renew(key):
+            return
         with self._reported(key), self._written(key, b"") as temporary:
             with path.open("rb") as source, temporary.open("wb") as copy:
                 while chunk := source.read(1 << 20):
@@ -86,6 +82,15 @@ class DirectoryStore:
                 copy.flush()
                 os.fsync(copy.fileno())
             temporary.replace(self._path(key))
+
+    def renew(self, key: str) -> bool:
+        with self._reported(key):
+            try:
+                os.utime(self._path(key))
+                return True
+            except (FileNotFoundError, NotADirectoryError):
+                self._require_root()
+                return False
 
     def put_new(self, key: str, data: bytes) -> bool:
         with self._reported(key), self._written(key, data) as temporary:

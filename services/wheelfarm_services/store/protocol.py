@@ -45,8 +45,12 @@ class Store(Protocol):
         ...
 
     def put_file(self, key: str, path: Path) -> None:
-        """Write the object from a file. For content-addressed keys: an object that is there already is left alone, but
-        that it counts as new to `objects`."""
+        """Write the object from a file. For content-addressed keys: an object that is there already is renewed."""
+        ...
+
+    def renew(self, key: str) -> bool:
+        """Have the object count as new, give or take an hour, to `objects` and `delete_older`; tell whether it is
+        there."""
         ...
 
     def put_new(self, key: str, data: bytes) -> bool:

@@ -126,18 +126,21 @@ class S3Store:
 
     def size(self, key: str) -> int | None:
         found = self._head(key)
-        return None if found is None else found.size
+        return None if found is None else found[0].size
 
     def put(self, key: str, data: bytes) -> None:
         self._put(self.client, key, data)
 
     def put_file(self, key: str, path: Path) -> None:
-        found = self._head(key)
-        if found is None:
+        if not self.renew(key):
             with self._reported(key), path.open("rb") as file:
                 self.client.upload_fileobj(file, self.bucket, self._name(key), layout.http_headers(key), Config=_PIECES)
-        elif found.modified_at < self.now() - _FRESH_S:
+
+    def renew(self, key: str) -> bool:
+        found = self._head(key)
+        if found is not None and found[0].modified_at < found[1] - _FRESH_S:
             self._copy(key, key)
+        return found is not None
 
     def put_new(self, key: str, data: bytes) -> bool:
         return self._put_if(key, data, IfNoneMatch="*")
@@ -170,7 +173,7 @@ class S3Store:
 
     def delete_older(self, key: str, than: float) -> bool:
         found = self._head(key)
-        if found is None or found.modified_at >= than:
+        if found is None or found[0].modified_at >= than:
             return False
         self.delete(key)
         return True
@@ -196,7 +199,7 @@ class S3Store:
     def now(self) -> float:
         with self._reported(""):
             answer = self.client.head_bucket(Bucket=self.bucket)
-        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+        return _date(answer)
 
     def _name(self, key: str) -> str:
         return self.prefix + require_key(key)
@@ -215,8 +218,9 @@ class S3Store:
                 failed = error
         raise failed or self._cut(key)
 
-    def _head(self, key: str) -> StoredObject | None:
-        """The object's facts, by a GET of one byte: a HEAD can't tell a missing key from a missing bucket."""
+    def _head(self, key: str) -> tuple[StoredObject, float] | None:
+        """The object's facts and the server's time, by a GET of one byte: a HEAD's 404 may be that of the
+        bucket."""
         try:
             answer = self._fetch(key, Range="bytes=0-0")
         except FarmUnavailable as error:
@@ -228,7 +232,7 @@ class S3Store:
         with suppress(*_BROKEN_READS):
             answer["Body"].read()  # one byte, and the connection can be used again
         size = int(answer["ContentRange"].rpartition("/")[2]) if "ContentRange" in answer else answer["ContentLength"]
-        return StoredObject(key=key, size=size, modified_at=answer["LastModified"].timestamp())
+        return StoredObject(key=key, size=size, modified_at=answer["LastModified"].timestamp()), _date(answer)
 
     def _put(self, client: Any, key: str, data: bytes, **more: Any) -> None:
         metadata = {"sha256": hashlib.sha256(data).hexdigest(), **more.pop("Metadata", {})}
@@ -291,3 +295,8 @@ class S3Store:
 
     def _reported(self, key: str) -> Any:
         return reported(self.bucket, self.client.meta.endpoint_url, key)
+
+
+def _date(answer: Any) -> float:
+    """When the server answered, by its own clock."""
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
