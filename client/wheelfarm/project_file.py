@@ -52,7 +52,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             data = file.read(_FILE_BYTES + 1)
         if len(data) > _FILE_BYTES:
             raise InputError(f"{path} is larger than {_FILE_BYTES >> 20} MiB.")
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """Options of requirements files, as pip has them: those that the farm follows, and why it refuses the others."""
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 from wheelfarm.errors import InputError, OptionRefused
@@ -17,6 +18,7 @@ class FileOption(StrEnum):
     """What the farm does anyway."""
 
 
+_HASH = re.compile(r"--hash=(sha256(?=:[0-9a-f]{64}$)|sha384(?=:[0-9a-f]{96}$)|sha512(?=:[0-9a-f]{128}$)):([0-9a-f]+)")
 _SHORT = {"-r": "--requirement", "-c": "--constraint", "-e": "--editable", "-i": "--index-url", "-f": "--find-links"}
 _FLAGS = {"--pre": FileOption.PRE, "--require-hashes": FileOption.REQUIRE_HASHES}
 _ONE_INDEX = (
@@ -59,6 +61,24 @@ def judge_option(line: str, origin: str) -> tuple[FileOption, str]:
         f"{origin}: the option {given!r} is not accepted{f' with {value!r}' if value else ''}.",
         hint="The farm takes requirements with --hash, and the lines -r, -c, --pre, --require-hashes and --no-binary.",
     )
+
+
+def sha256s(options: Sequence[str], origin: str) -> frozenset[str]:
+    """The sha256s of a line's `--hash` options; beside one of them, other digests of the same file add nothing."""
+    found = {option: _HASH.fullmatch(option) for option in options}
+    for option, hash_option in found.items():
+        if hash_option is None:
+            raise InputError(
+                f"{origin}: {option!r} is not accepted.",
+                hint="Hashes are given as --hash=sha256:HEX. Settings of one project's build belong into its recipe.",
+            )
+    accepted = frozenset(known[2] for known in found.values() if known and known[1] == "sha256")
+    if options and not accepted:
+        raise InputError(
+            f"{origin}: there is no sha256 among the hashes, and the source index tells no other.",
+            hint="Hashes are given as --hash=sha256:HEX.",
+        )
+    return accepted
 
 
 def refused_editable(path: str, origin: str) -> OptionRefused:

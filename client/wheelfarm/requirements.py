@@ -3,14 +3,15 @@
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wheelfarm.errors import DirectReferenceRefused, HashMismatch, InputError
 from wheelfarm.names import normalized
-from wheelfarm.requirement_options import FileOption, judge_option, refused_editable
+from wheelfarm.requirement_lines import concealed, filled_in, logical_lines
+from wheelfarm.requirement_options import FileOption, judge_option, refused_editable, sha256s
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from wheelfarm.local_source import LocalSource
     from wheelfarm.lock_file import LockFile
 
-_FILE_BYTES = 16 << 20
-_COMMENT = re.compile(r"(^|\s+)#.*$")
-_HASH = re.compile(r"--hash=(sha256(?=:[0-9a-f]{64}$)|sha384(?=:[0-9a-f]{96}$)|sha512(?=:[0-9a-f]{128}$)):([0-9a-f]+)")
 _LOOKS_DIRECT = re.compile(r"^(\.{0,2}/|[A-Za-z][A-Za-z0-9+.-]*://|.*\.(whl|tar\.gz|zip)$)")
 _MAY_BE_LOCAL = re.compile(r"[/]|^\.|\.(tar\.gz|tgz|zip)\b|file:")
 _PLAIN = re.compile(r"([A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*)(?:==[0-9]+(?:\.[0-9]+)*)?")
@@ -130,7 +128,7 @@ def read_requirements(
         from wheelfarm.lock_file import read_lock_file
 
         return Requirements(lock=read_lock_file(lock, extras=extras, all_extras=all_extras, groups=groups))
-    reader = _Reader(prerelease=prerelease)
+    reader = _Reader(prerelease=prerelease, environment=os.environ)
     for argument in arguments:
         reader.add(argument, "command line")
     projects = [path for path in files if path.suffix == ".toml"]
@@ -180,7 +178,8 @@ def _read_projects(
 
 
 class _Reader:
-    def __init__(self, *, prerelease: bool) -> None:
+    def __init__(self, *, prerelease: bool, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         self.lines: list[str] = []
         self.constraints: list[str] = []
         self._local: list[LocalSource] = []
@@ -190,18 +189,22 @@ class _Reader:
         self._reading: list[Path] = []
 
     def add(self, text: str, origin: str, into: list[str] | None = None) -> None:
+        with self._discreet(text):
+            self._add(text, origin, into)
+
+    def _add(self, text: str, origin: str, into: list[str] | None) -> None:
         requirement_text, options = _split_options(text)
         if into is not self.constraints and _MAY_BE_LOCAL.search(requirement_text):
             from wheelfarm.local_source import parse_local
 
-            hashes = _hashes(options, origin)
+            hashes = sha256s(options, origin)
             if (source := parse_local(requirement_text, origin=origin, hashes=hashes)) is not None:
                 self._local.append(source)
                 return
         name, line = _parsed(requirement_text, origin)
         (self.lines if into is None else into).append(line)
         if options:
-            self._hashes.setdefault(name, set()).update(_hashes(options, origin))
+            self._hashes.setdefault(name, set()).update(sha256s(options, origin))
 
     def read(self, path: Path, into: list[str]) -> None:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(path)):
@@ -210,12 +213,9 @@ class _Reader:
         if real in self._reading:
             raise InputError(f"{path} includes itself.")
         self._reading.append(real)
-        for number, line in _logical_lines(path):
-            origin = f"{path} line {number}"
-            if line.startswith("-"):
-                self._follow(line, origin, path.parent, into)
-            else:
-                self.add(line, origin, into)
+        for number, line in logical_lines(path):
+            with self._discreet(line):
+                self._read_line(filled_in(line, self._environment), f"{path} line {number}", path.parent, into)
         self._reading.pop()
 
     def result(self) -> Requirements:
@@ -230,6 +230,21 @@ class _Reader:
             require_hashes=self._require_hashes,
             local=tuple(self._local),
         )
+
+    @contextmanager
+    def _discreet(self, line: str) -> Iterator[None]:
+        """Errors about a line tell no credentials that stand in it."""
+        try:
+            yield
+        except InputError as error:
+            message, hint = (concealed(text, line, self._environment) for text in (error.message, error.hint))
+            raise type(error)(message, hint=hint) from None
+
+    def _read_line(self, line: str, origin: str, folder: Path, into: list[str]) -> None:
+        if line.startswith("-"):
+            self._follow(line, origin, folder, into)
+        else:
+            self._add(line, origin, into)
 
     def _follow(self, line: str, origin: str, folder: Path, into: list[str]) -> None:
         option, value = judge_option(line, origin)
@@ -254,52 +269,10 @@ def _parsed(text: str, origin: str) -> tuple[str, str]:
     return normalized(requirement.name), str(requirement)
 
 
-def _hashes(options: Sequence[str], origin: str) -> frozenset[str]:
-    """The sha256s of a line's `--hash` options; beside one of them, other digests of the same file add nothing."""
-    found = {option: _HASH.fullmatch(option) for option in options}
-    for option, hash_option in found.items():
-        if hash_option is None:
-            raise InputError(
-                f"{origin}: {option!r} is not accepted.",
-                hint="Hashes are given as --hash=sha256:HEX. Settings of one project's build belong into its recipe.",
-            )
-    sha256s = frozenset(known[2] for known in found.values() if known and known[1] == "sha256")
-    if options and not sha256s:
-        raise InputError(
-            f"{origin}: there is no sha256 among the hashes, and the source index tells no other.",
-            hint="Hashes are given as --hash=sha256:HEX.",
-        )
-    return sha256s
-
-
 def _split_options(text: str) -> tuple[str, list[str]]:
     """A requirement line without its options, and the options."""
     found = re.search(r"\s--", text)
     return (text[: found.start()].strip(), text[found.start() :].split()) if found else (text.strip(), [])
-
-
-def _logical_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines with continuations joined, comments and blank lines dropped."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES + 1)
-        if len(data) > _FILE_BYTES:
-            raise InputError(f"The requirements file {path} is larger than {_FILE_BYTES >> 20} MiB.")
-        text = data.decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(f"The requirements file {path} can't be read: {error}.") from error
-    pending, first = "", 0
-    for number, raw in enumerate(text.splitlines(), 1):
-        first = first if pending else number
-        pending += _COMMENT.sub("", raw)
-        if pending.endswith("\\"):
-            pending = pending[:-1]
-            continue
-        if pending.strip():
-            yield first, pending.strip()
-        pending = ""
-    if pending.strip():
-        yield first, pending.strip()
 
 
 def _direct(text: str, origin: str) -> DirectReferenceRefused:

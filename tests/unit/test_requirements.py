@@ -1,3 +1,4 @@
+import codecs
 import os
 from pathlib import Path
 
@@ -41,6 +42,64 @@ def test_error_names_the_line_that_a_continued_requirement_begins_on(tmp_path: P
 
 def test_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
     assert read(tmp_path, b"\xef\xbb\xbffirst\r\nsecond\r\n").lines == ("first", "second")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_encoding_is_told_by_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(encoding, b"")
+    text = "# größer\r\nfirst\r\nsecond\r\n"
+    assert read(tmp_path, mark + text.encode(encoding)).lines == ("first", "second")
+
+
+def test_encoding_is_told_by_a_comment(tmp_path: Path) -> None:
+    text = "#!/usr/bin/env pip\n# -*- coding: latin-1 -*-\nfirst  # größer\n"
+    assert read(tmp_path, text.encode("latin-1")).lines == ("first",)
+    with pytest.raises(InputError, match="can't be read"):
+        read(tmp_path, text.replace("latin-1", "klingon").encode("latin-1"))
+
+
+def test_variables_are_filled_in_as_pip_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANTED", "first>=1")
+    monkeypatch.setenv("FOLDER", "more")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "bounds.txt").write_text("first<2\n")
+    found = read(tmp_path, "${WANTED}\nsecond\n-c ${FOLDER}/bounds.txt\n")
+    assert (found.lines, found.constraints) == (("first>=1", "second"), ("first<2",))
+    for line in ("$WANTED", "${wanted}", "${UNSET_HERE}"):
+        with pytest.raises(InputError):
+            read(tmp_path, line)
+
+
+def test_value_of_a_variable_can_add_no_line_and_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANTED", "first\n--index-url https://evil.example")
+    with pytest.raises(InputError):
+        read(tmp_path, "${WANTED}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "app @ https://me:${SECRET}@x.example/app.whl",
+        "--index-url https://me:hunter2@x.example/simple",
+        "--extra-index-url https://${SECRET}@x.example/simple",
+        "-e git+https://hunter2@x.example/app",
+        "https://me:hunter2@x.example/app.tar.gz",
+        "app ???${SECRET}",
+        "-r ${SECRET}/absent.txt",
+    ],
+)
+def test_secrets_of_a_line_are_in_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, line)
+    assert "hunter2" not in caught.value.message + caught.value.hint
+
+
+def test_other_digests_are_passed_over_beside_a_sha256(tmp_path: Path) -> None:
+    line = f"first==1 --hash=sha512:{'cd' * 64} --hash=sha256:{HASH} --hash=sha384:{'cd' * 48}\n"
+    assert read(tmp_path, line).hashes == {"first": frozenset({HASH})}
+    with pytest.raises(InputError, match="no sha256"):
+        read(tmp_path, line.replace(f"--hash=sha256:{HASH}", ""))
 
 
 @pytest.mark.parametrize(
