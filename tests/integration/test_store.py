@@ -271,7 +271,7 @@ def test_sweep_of_a_sound_store_removes_nothing(store: Store) -> None:
 
 def test_garbage_of_either_store_goes(store: Store) -> None:
     """Nothing in a fresh store is old enough, so the store is told of a later time."""
-    for key in (layout.build_log("a" * 64, 1), layout.sdist("b" * 64), layout.name_claim("t", "a.whl")):
+    for key in (layout.build_log_chunk("a" * 64, "0001", 0), layout.sdist("b" * 64), layout.name_claim("t", "a.whl")):
         store.put(key, b"{}")
     assert collect_garbage(store, GarbageRules(), dry_run=False).removed == {}
     report = collect_garbage(InTheFuture(store), GarbageRules(), dry_run=False)

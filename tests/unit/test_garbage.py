@@ -185,7 +185,11 @@ def test_names_are_never_given_back(farm: Farm) -> None:
 
 
 def test_logs_failures_and_quarantine_go_by_age(farm: Farm) -> None:
-    for key in (layout.build_log("a" * 64, 1), layout.failure("b" * 64), layout.quarantined("patches/" + "c" * 64)):
+    for key in (
+        layout.build_log_chunk("a" * 64, "0001", 0),
+        layout.failure("b" * 64),
+        layout.quarantined("patches/" + "c" * 64),
+    ):
         farm.store.put(key, b"{}")
     assert farm.collect().removed == {}
     farm.age(31, "")
@@ -281,7 +285,7 @@ def random_history(farm: Farm, chance: random.Random) -> None:
                 farm.local(f"local{number}")
             case _:
                 farm.store.put(layout.wheel(f"{number}" * 64, "lost-1-py3-none-any.whl"), b"lost")
-                farm.store.put(layout.build_log(f"{number}" * 64, 1), b"log")
+                farm.store.put(layout.build_log_chunk(f"{number}" * 64, "0001", 0), b"log")
     for key in farm.store.list(""):
         farm.age(chance.choice([0, 5, 40, 400]), key)
 
