@@ -75,7 +75,7 @@ def forecast_operations(store: Store, ledger: Ledger, sources: SourceIndex, requ
             told="What the farm can tell of builds before they are made, in the order of the sdists.",
             body=asked,
             answers={200: Answer(told="The forecasts.", shape=list[Forecast])},
-            errors=(422, 502),
+            errors=(404, 422, 502),
         )
     ]
 

@@ -106,9 +106,16 @@ def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
     told: dict[str, Any] = {"description": answer.told}
     media = answer.media or ((JSON,) if answer.shape is not None else ())
     if media:
-        schema = schemas.of(answer.shape) if answer.shape is not None else {"type": "string"}
-        told["content"] = {kind: {} if kind in (BYTES, EVENTS) else {"schema": schema} for kind in media}
+        told["content"] = {kind: _content(kind, answer, schemas) for kind in media}
     return told | _headers(answer.headers)
+
+
+def _content(kind: str, answer: Answer, schemas: Schemas) -> dict[str, Any]:
+    if kind in (BYTES, EVENTS):
+        return {}
+    if kind.endswith("json"):
+        return {"schema": schemas.of(answer.shape if answer.shape is not None else {"type": "object"})}
+    return {"schema": {"type": "string"}}
 
 
 def _error(status: int) -> dict[str, Any]:

@@ -30,6 +30,7 @@ _STATUS = {
         "jobs": list[JobStatus],
         "wheels": dict[str, BuiltWheel],
         "sdists": dict[str, Sdist],
+        "revisions": {"type": "object", "description": "Where metadata was not as resolved: its revision, by job."},
         "now": {"type": "number", "description": "The farm's clock, in seconds since 1970."},
         "event": {**matching(_EVENT), "description": "The last event of the farm that this takes into account."},
     },

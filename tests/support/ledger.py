@@ -114,6 +114,9 @@ class FakeLedger:
         self.handed_back.append(claim)
         return FailureOutcome.REQUEUED
 
+    def queues(self) -> dict[str, int]:
+        return {}
+
     def _fail(self, operation: str) -> None:
         if operation in self.errors:
             raise self.errors[operation]
