@@ -24,6 +24,7 @@ from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.operation import Answer, Operation, routes_of
 from wheelfarm_services.overview import overview_operations
 from wheelfarm_services.rate_limits import RateLimits
+from wheelfarm_services.read_ahead import ReadAhead
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.request_routes import request_operations
 from wheelfarm_services.requests import Requests
@@ -68,6 +69,7 @@ def operations_of(services: Services) -> list[Operation]:
         requests=requests,
         accounts=services.accounts,
         metadata=SdistMetadata(store),
+        ahead=ReadAhead(services.sources),
     )
     operations = [
         *health_operations(store, ledger),

@@ -17,6 +17,7 @@ from wheelfarm_services.basic_auth import basic_credentials
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_sources import local_page
+from wheelfarm_services.read_ahead import ReadAhead
 from wheelfarm_services.requests import Request, Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
@@ -41,6 +42,7 @@ class SourceEndpoints:
     requests: Requests
     accounts: Accounts
     metadata: SdistMetadata
+    ahead: ReadAhead
     pages: RenderedPages = field(default_factory=RenderedPages)
 
     def project_page(self, http: HttpRequest) -> Response:
@@ -113,6 +115,7 @@ class SourceEndpoints:
 
         Whoever keeps no account, as stock tools do, has the job submitted.
         """
+        self.ahead.asked(asked.sdist)
         try:
             if revision or asked.local:
                 found = self._known(asked, revision)
@@ -125,6 +128,8 @@ class SourceEndpoints:
         except WheelfarmError as error:
             self.accounts.error(asked.resolution, error)
             raise
+        if found is not None and not asked.local:
+            self.ahead.told(asked.sdist, found, self.requests.target(asked.target, asked.target_revision))
         if asked.resolution == NO_RESOLUTION:
             self._compute(asked, wanted=found is None)
         return found
