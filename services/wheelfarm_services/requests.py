@@ -290,7 +290,11 @@ class Requests:
 
     def _submit(self, request: Request, jobs: list[Job]) -> None:
         submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
-        self._ledger.submit(request.id, submissions, force=request.force)
+        states = self._ledger.submit(request.id, submissions, force=request.force)
+        lost = [job.id for job in jobs if states.get(job.id) is JobState.DONE and not self._finished(job)]
+        if lost:  # what they made is gone from the store
+            self._ledger.forget(lost)
+            self._ledger.submit(request.id, submissions, force=request.force)
 
     def _finished(self, job: Job) -> bool:
         if job.kind is JobKind.WHEEL:

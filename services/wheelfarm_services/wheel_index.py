@@ -122,7 +122,7 @@ class WheelIndex:
         """The manifest of a build; None while it has not been committed, or where its wheel is gone from the store."""
         data = self._store.get(layout.manifest(build_key))
         manifest = None if data is None else Manifest.from_json(data)
-        if manifest is not None and not self._has_wheel(manifest):
+        if manifest is not None and not self.has(manifest.wheel):
             self._retract(build_key, manifest)
             return None
         return manifest
@@ -191,8 +191,9 @@ class WheelIndex:
             self._links[key] = _link(Manifest.from_json(data))
         return self._links[key]
 
-    def _has_wheel(self, manifest: Manifest) -> bool:
-        return self._store.size(layout.wheel(manifest.wheel.sha256, manifest.wheel.filename)) is not None
+    def has(self, wheel: BuiltWheel) -> bool:
+        """Whether a wheel's bytes are in the store."""
+        return self._store.size(layout.wheel(wheel.sha256, wheel.filename)) is not None
 
     def _retract(self, build_key: str, manifest: Manifest) -> None:
         """Take back a commit whose wheel was lost, so that it is built anew. Its name stays taken: other bytes get

@@ -868,3 +868,18 @@ def test_claim_tells_since_when_failures_are_to_be_forgotten(ledger: Ledger) -> 
     before = time.time()
     ledger.submit("again", [submission("b")], force=True)
     assert claim(ledger).forced_at == pytest.approx(before, abs=60)
+
+
+def test_forgotten_job_begins_anew_and_only_a_done_one_is_forgotten(redis_url: str) -> None:
+    ledger = Ledger(redis_url, wake=lambda _: None)
+    jobs = [Submission(id=name * 64, queue="q", spec="{}") for name in "ab"]
+    ledger.submit("r", jobs)
+    claim = ledger.claim("q", worker="w", lease_s=30)
+    assert claim is not None
+    ledger.complete(claim, "{}")
+    assert ledger.forget([job.id for job in jobs]) == 1
+    assert ledger.job(claim.job_id) is None
+    states = ledger.submit("r", jobs)
+    assert set(states.values()) == {JobState.QUEUED}
+    again = [ledger.claim("q", worker="w", lease_s=30) for _ in range(3)]
+    assert {one.job_id for one in again if one} == {job.id for job in jobs}

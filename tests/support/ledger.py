@@ -43,6 +43,10 @@ class FakeLedger:
     def now(self) -> float:
         return 1000.0
 
+    def forget(self, job_ids: Sequence[str]) -> int:
+        forgotten = [job_id for job_id in job_ids if self.records.pop(job_id, None)]
+        return len(forgotten)
+
     def ping(self) -> None:
         self._fail("ping")
 
@@ -64,12 +68,13 @@ class FakeLedger:
     def request_exists(self, request_id: str) -> bool:
         return request_id in self.submitted
 
-    def submit(self, request_id: str, jobs: Sequence[Submission], *, force: bool = False) -> None:
+    def submit(self, request_id: str, jobs: Sequence[Submission], *, force: bool = False) -> dict[str, JobState]:
         self._fail("submit")
         self.submitted[request_id] = list(jobs)
         self.forced += [request_id] if force else []
         for job in jobs:
             self.records.setdefault(job.id, make_record(job.id, spec=job.spec))
+        return {job.id: self.records[job.id].state for job in jobs}
 
     def cancel(self, request_id: str) -> list[str]:
         self.cancelled.append(request_id)

@@ -36,6 +36,10 @@ class Hold(Protocol):
         """
         ...
 
+    def forget(self, jobs: Sequence[Job]) -> None:
+        """Have those of the jobs that are done made anew when they are required again: what they made is gone."""
+        ...
+
     def whole_log(self) -> bytes:
         """The build log so far."""
         ...

@@ -196,6 +196,10 @@ class ClaimedHold:
             case SuspensionOutcome.TOO_LARGE:
                 raise BuildCycle("The build requirements form a graph too large to be checked for cycles.")
 
+    def forget(self, jobs: Sequence[Job]) -> None:
+        """See `wheelfarm_workers.hold.Hold.forget`."""
+        self._ledger.forget([job.id for job in jobs])
+
     def _beat(self) -> None:
         while not self._over.wait(self._lease_s / 4):
             try:

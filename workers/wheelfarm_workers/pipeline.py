@@ -130,6 +130,7 @@ class Pipeline:
             hold.require([job])
             manifest = self._wheels.find(job)
         if manifest is None:
+            hold.forget([job])
             raise FarmUnavailable(f"The wheel of {job.sdist} is done and yet not in the store.")
         return manifest.wheel
 

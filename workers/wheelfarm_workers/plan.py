@@ -115,7 +115,11 @@ class Planner:
         yet, BuildCycle where nothing else would do, NoSolution.
         """
         recorded = self._wheels.plan(staged.job)
-        if recorded is not None and self._build_key(staged, recorded.requirements) == recorded.build_key:
+        if (
+            recorded is not None
+            and self._build_key(staged, recorded.requirements) == recorded.build_key
+            and all(self._wheels.has(requirement.wheel) for requirement in recorded.requirements)
+        ):
             return PlannedBuild(staged=staged, plan=recorded)
         closed: list[CycleClosed] = []
         while True:
@@ -174,6 +178,7 @@ class Planner:
             hold.require(jobs, tolerant=True)
             built = self._found(jobs)
         if len(built) < len(jobs):
+            hold.forget([job for job in jobs if self._wheels.find(job) is None])
             raise FarmUnavailable(f"A build requirement of {staged.job.sdist} is done and yet not in the store.")
         return built
 

@@ -45,6 +45,7 @@ _OPERATIONS = (
     "claim",
     "complete",
     "fail",
+    "forget",
     "hand_back",
     "reap",
     "release",
@@ -201,6 +202,10 @@ class Ledger:
         flat, woken = self._run("submit", request_id, priority, int(force), *_flattened(jobs))
         self._wake_all(woken)
         return {id_: JobState(state) for id_, state in zip(flat[::2], flat[1::2], strict=True)}
+
+    def forget(self, job_ids: Sequence[str]) -> int:
+        """Forget those of the jobs that are done, because what they made is gone: submitted again, they begin anew."""
+        return int(self._run("forget", *job_ids))
 
     def claim(self, queue: str, *, worker: str, lease_s: float) -> Claim | None:
         """The most urgent job of `queue`, leased to `worker`; None when there is none.
