@@ -90,6 +90,15 @@ class MetadataUnsettled(NoSolution):
     code, exit_code = "metadata-unsettled", 16
 
 
+class PolicyRefused(NoSolution):
+    """The farm's policy does not let it in."""
+
+    code, exit_code = "policy", 17
+    remedy: ClassVar[str] = (
+        "Ask for another version, or whoever runs the farm for an exception. The policy: wheelfarm policy show"
+    )
+
+
 class NoSdist(NoSolution):
     """The project has versions, but none of the acceptable ones has an sdist."""
 

@@ -230,6 +230,10 @@ class Farm:
 
         return Explanation.from_json(self._call("GET", f"/explanations/{target.name}", params=wanted).json())
 
+    def policy(self) -> dict[str, str]:
+        """The policy file: its `origin`, `source` and `sha256`, all empty where there is none."""
+        return dict(self._call("GET", "/policy").json())
+
     def recipes(self) -> dict[str, str]:
         """The projects that the farm has recipes for, and where each came from."""
         return dict(self._call("GET", "/recipes").json())

@@ -15,7 +15,7 @@ SALT = "1"
 
 PROJECT_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 SDIST_VERSION = re.compile(r"[a-z0-9!.+-]{1,200}")
-SDIST_FILENAME = re.compile(r"[A-Za-z0-9._!+-]{1,250}\.(tar\.gz|zip)")
+SDIST_FILENAME = re.compile(r"[A-Za-z0-9._!+-]{1,250}\.(tar\.gz|zip|whl)")
 
 DEFAULT_VIEW = "default"
 """The source view of the farm's upstream."""
@@ -69,7 +69,7 @@ class FailureClass(StrEnum):
 class Sdist:
     """One sdist of the source index: normalised name, normalised version, file name and sha256 (lower-case hex).
 
-    A packed tree is told as one, too, with TREE_VERSION.
+    A packed tree is told as one, too, with TREE_VERSION, and so is a prebuilt wheel that policy takes in its place.
     """
 
     name: str
@@ -79,6 +79,11 @@ class Sdist:
 
     def __str__(self) -> str:
         return f"{self.name}=={self.version}" if self.version != TREE_VERSION else f"{self.name} (tree)"
+
+    @property
+    def is_prebuilt(self) -> bool:
+        """Whether it is a wheel of upstream, which enters by an exception of the policy alone."""
+        return self.filename.endswith(".whl")
 
     @classmethod
     def from_json(cls, value: Any) -> "Sdist":

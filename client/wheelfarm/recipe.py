@@ -20,22 +20,18 @@ whose build-requirements leave out what needs the project itself to be built is 
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from wheelfarm.digest import digest_of
 from wheelfarm.errors import InputError
-from wheelfarm.requirements import parse_requirement
+from wheelfarm.toml_table import Table, load_toml, read_bytes, read_text
 
-T = TypeVar("T")
-
-_FILE_BYTES = 1 << 20
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _RESERVED = re.compile(r"PATH|HOME|TMPDIR|SOURCE_DATE_EPOCH|(PYTHON|PIP_|UV_|LD_|WHEELFARM_).*")
 _PATCH = re.compile(r"[A-Za-z0-9._+-]{1,100}\.patch")
@@ -151,8 +147,10 @@ class ProjectRecipes:
 
 def read_recipe_file(path: Path) -> ProjectRecipes:
     """The recipes of one file, with the patches beside it. Raises InputError naming the file and the key."""
-    text = _read_text(path)
-    patches = {name: hashlib.sha256(_read(path.parent / name)).hexdigest() for name in _patches_of(text, str(path))}
+    text = read_text(path)
+    patches = {
+        name: hashlib.sha256(read_bytes(path.parent / name)).hexdigest() for name in _patches_of(text, str(path))
+    }
     recipes = parse_recipes(text, origin=str(path), patches=patches)
     if path.stem != recipes.project:
         raise InputError(f"{path} holds recipes of {recipes.project!r}.", hint=f"Name it {recipes.project}.toml.")
@@ -161,7 +159,7 @@ def read_recipe_file(path: Path) -> ProjectRecipes:
 
 def parse_recipes(text: str, *, origin: str, patches: Mapping[str, str]) -> ProjectRecipes:
     """The recipes of a file's text; `patches` gives the sha256 of each patch it may name. Raises InputError."""
-    table = _Table(_loaded(text, origin), origin)
+    table = Table(load_toml(text, origin), origin)
     project = table.take("project", str, "")
     if not project or canonicalize_name(project) != project:
         raise InputError(f"{origin}: 'project' must be a normalised name, not {project!r}.")
@@ -169,61 +167,11 @@ def parse_recipes(text: str, *, origin: str, patches: Mapping[str, str]) -> Proj
     table.end()
     if not entries:
         raise InputError(f"{origin} has no [[recipe]].")
-    rules = tuple(
-        _rule(_Table(entry, f"{origin}, recipe {number}"), patches) for number, entry in enumerate(entries, 1)
-    )
+    rules = tuple(_rule(Table(entry, f"{origin}, recipe {number}"), patches) for number, entry in enumerate(entries, 1))
     return ProjectRecipes(project=project, source=text, patches=dict(patches), rules=rules)
 
 
-class _Table:
-    """A TOML table that is read key by key; `end` refuses, by name, what nobody read."""
-
-    def __init__(self, value: Any, origin: str) -> None:
-        if not isinstance(value, dict):
-            raise InputError(f"{origin}: a table is expected, not {value!r:.80}.")
-        self._left = dict(value)
-        self._read: list[str] = []
-        self.origin = origin
-
-    def take(self, key: str, kind: type[T], default: T) -> T:
-        self._read.append(key)
-        value = self._left.pop(key, default)
-        if type(value) is not kind:
-            raise self.refused(key, f"{_KINDS[kind]} is expected, not {value!r:.80}")
-        return value
-
-    def refused(self, key: str, reason: str) -> InputError:
-        return InputError(f"{self.origin}: {key!r} is not accepted: {reason}.")
-
-    def requirements(self, key: str) -> tuple[str, ...] | None:
-        """The requirements under a key, None where it is absent."""
-        absent = key not in self._left
-        texts = self.take(key, list, [])
-        if absent:
-            return None
-        try:
-            return tuple(str(parse_requirement(text, origin=f"{self.origin}, {key}")) for text in texts)
-        except TypeError:
-            raise self.refused(key, "a list of requirements is expected") from None
-
-    def specifier(self, key: str) -> SpecifierSet:
-        text = self.take(key, str, "")
-        try:
-            return SpecifierSet(text)
-        except InvalidSpecifier:
-            raise self.refused(key, f"{text!r} is no version specifier (PEP 440)") from None
-
-    def end(self) -> None:
-        if self._left:
-            raise InputError(
-                f"{self.origin}: unknown key {sorted(self._left)[0]!r}.", hint=f"Known: {', '.join(sorted(self._read))}"
-            )
-
-
-_KINDS: Mapping[type, str] = {str: "a string", list: "a list", dict: "a table", int: "a whole number"}
-
-
-def _rule(table: _Table, patches: Mapping[str, str]) -> Rule:
+def _rule(table: Table, patches: Mapping[str, str]) -> Rule:
     reason = table.take("reason", str, "")
     if not reason:
         raise InputError(f"{table.origin}: 'reason' is missing: say why the project needs this.")
@@ -245,14 +193,14 @@ def _rule(table: _Table, patches: Mapping[str, str]) -> Rule:
     return rule
 
 
-def _patch_names(table: _Table) -> list[str]:
+def _patch_names(table: Table) -> list[str]:
     names = table.take("patches", list, [])
     if wrong := [name for name in names if not isinstance(name, str) or not _PATCH.fullmatch(name)]:
         raise table.refused("patches", f"{wrong[0]!r} is not the name of a .patch file beside it")
     return names
 
 
-def _environment(table: _Table) -> dict[str, str]:
+def _environment(table: Table) -> dict[str, str]:
     found = table.take("environment", dict, {})
     for name, value in found.items():
         if not _VARIABLE.fullmatch(name) or _RESERVED.fullmatch(name):
@@ -262,7 +210,7 @@ def _environment(table: _Table) -> dict[str, str]:
     return found
 
 
-def _config_settings(table: _Table) -> dict[str, str | Sequence[str]]:
+def _config_settings(table: Table) -> dict[str, str | Sequence[str]]:
     found = table.take("config-settings", dict, {})
     for name, value in found.items():
         if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
@@ -270,8 +218,8 @@ def _config_settings(table: _Table) -> dict[str, str | Sequence[str]]:
     return found
 
 
-def _limits(table: _Table) -> RecipeLimits:
-    limits = _Table(table.take("limits", dict, {}), f"{table.origin}, limits")
+def _limits(table: Table) -> RecipeLimits:
+    limits = Table(table.take("limits", dict, {}), f"{table.origin}, limits")
     found = {}
     for name in (one.name for one in fields(RecipeLimits)):
         key = name.replace("_", "-")
@@ -284,34 +232,9 @@ def _limits(table: _Table) -> RecipeLimits:
 
 def _patches_of(text: str, origin: str) -> list[str]:
     """The patches that a file names, before anything else of it is judged."""
-    entries = _loaded(text, origin).get("recipe")
+    entries = load_toml(text, origin).get("recipe")
     tables = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    return [name for entry in tables for name in _patch_names(_Table(entry, origin))]
-
-
-def _loaded(text: str, origin: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{origin} is not TOML: {error}.") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return _read(path).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8.") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_FILE_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}.") from error
-    if len(data) > _FILE_BYTES:
-        raise InputError(f"{path} is larger than {_FILE_BYTES} bytes.")
-    return data
+    return [name for entry in tables for name in _patch_names(Table(entry, origin))]
 
 
 def _tuple(value: Sequence[str] | None) -> tuple[str, ...] | None:

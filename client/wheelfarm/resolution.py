@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import tomllib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -30,6 +30,7 @@ from wheelfarm.errors import (
     MetadataUnsettled,
     NoSdist,
     NoSolution,
+    PolicyRefused,
     ProtocolError,
     UnknownProject,
     error_from_json,
@@ -71,13 +72,15 @@ class Account:
     """What the source index could not give one resolution.
 
     `errors` are errors as `WheelfarmError.to_json` writes them; `without_sdist` maps each project that has such to the
-    versions without an sdist, oldest first, and `with_sdist` the same projects to their other versions.
+    versions without an sdist, oldest first, and `with_sdist` the same projects to their other versions; `refused` maps
+    projects to their versions that policy lets no sdist in of, each with the reason.
     """
 
     pending: tuple[Sdist, ...] = ()
     unknown: tuple[str, ...] = ()
     without_sdist: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     with_sdist: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     errors: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
@@ -87,6 +90,7 @@ class Account:
             unknown=tuple(value["unknown"]),
             without_sdist={name: tuple(found) for name, found in value["without_sdist"].items()},
             with_sdist={name: tuple(found) for name, found in value["with_sdist"].items()},
+            refused={name: dict(found) for name, found in value.get("refused", {}).items()},
             errors=tuple(value["errors"]),
         )
 
@@ -183,7 +187,9 @@ def read_lock(text: str) -> Resolution:
     for package in lock.packages:
         if package.sdist is None or package.sdist.url is None or package.version is None:
             raise ProtocolError(f"The lock names no sdist for {package.name}.")
-        filename = package.sdist.name or unquote(PurePosixPath(urlsplit(package.sdist.url).path).name)
+        served_as = unquote(PurePosixPath(urlsplit(package.sdist.url).path).name)
+        # a prebuilt wheel of the policy's is served as what it is, but listed as an sdist
+        filename = served_as if served_as.endswith(".whl") else package.sdist.name or served_as
         value = {"name": package.name, "version": str(package.version), "filename": filename}
         try:
             sdists.append(Sdist.from_json({**value, "sha256": package.sdist.hashes.get("sha256", "")}))
@@ -269,7 +275,12 @@ def explained(requirements: Sequence[str], account: Account, explanation: str) -
             f"The source index has no project named {names} (asked for: {asked}).",
             hint=f"Check the spelling, or that the upstream index of the farm has it.\n{explanation}",
         )
-    if lacking := _acceptable_without_sdist(requirements, account):
+    if denied := _acceptable_but_for(account.refused, requirements, account):
+        reasons = {name: {one: account.refused[name][one] for one in versions} for name, versions in denied.items()}
+        return PolicyRefused(
+            f"{_refusals(reasons)} (asked for: {asked}).", hint=f"{PolicyRefused.remedy}\n{explanation}"
+        )
+    if lacking := _acceptable_but_for(account.without_sdist, requirements, account):
         found = "; ".join(
             f"{name} has no sdist of {', '.join(versions[-8:])}{' and older' if len(versions) > 8 else ''}"
             for name, versions in lacking.items()
@@ -278,17 +289,30 @@ def explained(requirements: Sequence[str], account: Account, explanation: str) -
             f"No acceptable version has a source distribution (asked for: {asked}): {found}.",
             hint=f"Ask for a version that was published with one, as .tar.gz or .zip.\n{explanation}",
         )
-    return NoSolution(f"No set of sdists satisfies {asked}.\n{explanation}")
+    told = f"\n{_refusals(account.refused)}." if account.refused else ""
+    return NoSolution(f"No set of sdists satisfies {asked}.\n{explanation}{told}")
 
 
-def _acceptable_without_sdist(requirements: Sequence[str], account: Account) -> dict[str, tuple[str, ...]]:
-    """Per project the versions that would do but for their missing sdist, where no version with one does."""
+def _refusals(refused: Mapping[str, Mapping[str, str]]) -> str:
+    """Refusals in words, the versions of each reason together, the newest ones."""
+    told = []
+    for name, reasons in refused.items():
+        for reason in dict.fromkeys(reasons.values()):
+            versions = [version for version, other in reasons.items() if other == reason]
+            told.append(f"{name} {', '.join(versions[-8:])}{' and older' if len(versions) > 8 else ''}: {reason}")
+    return f"policy denies {'; '.join(told)}"
+
+
+def _acceptable_but_for(
+    lacking_of: Mapping[str, Iterable[str]], requirements: Sequence[str], account: Account
+) -> dict[str, tuple[str, ...]]:
+    """Per project the versions that would do but for what they lack, where no version that lacks nothing does."""
     specifiers: dict[str, SpecifierSet] = {}
     for parsed in map(Requirement, requirements):
         name = str(canonicalize_name(parsed.name))
         specifiers[name] = specifiers.get(name, SpecifierSet()) & parsed.specifier
     lacking = {}
-    for name, versions in account.without_sdist.items():
+    for name, versions in lacking_of.items():
         accepted = specifiers.get(name, SpecifierSet())
         if not any(accepted.filter(account.with_sdist.get(name, ()))):
             lacking[name] = tuple(accepted.filter(versions, prereleases=True))

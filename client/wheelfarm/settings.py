@@ -44,6 +44,8 @@ class Settings:
     """How many cores one build may use at once; 0: as many as the worker has, and memory of 1 GiB each allows."""
     recipes: Path = Path()
     """The operator's own recipe files; one of a project that the farm has a recipe for replaces it."""
+    policy: Path = Path()
+    """The policy file: what may enter the farm (docs/policy.md)."""
     s3_endpoint: str = ""
     """The server of an `s3://` store where it is not AWS; credentials come by boto3's own chain."""
     s3_region: str = ""
@@ -222,6 +224,7 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "build_disk_mib": _number(int, 64, 1 << 20),
     "build_cores": _number(int, 0, 1024),
     "recipes": _path,
+    "policy": _path,
     "worker": _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "letters, digits, . _ and -, 100 at most"),
     "tokens": _path,
     "audit": _path,

@@ -54,10 +54,12 @@ class Wheelhouse:
         """The wheels that are not here, or not with the bytes that they should have."""
         return [wheel for wheel in wheels if not self._whole(wheel)]
 
-    def recall(self, requirements: Requirements, target: Target, *, local: Sequence[str] = ()) -> Remembered | None:
-        """What these requirements, with local sources of these identities, resolved to within the last day, where every
-        wheel of it is still here."""
-        folder = self._lock_folder(requirements, target, local)
+    def recall(
+        self, requirements: Requirements, target: Target, *, local: Sequence[str] = (), policy: str = ""
+    ) -> Remembered | None:
+        """What these requirements, with local sources of these identities, resolved to under a policy of that identity
+        within the last day, where every wheel of it is still here."""
+        folder = self._lock_folder(requirements, target, local, policy)
         try:
             wheels = tuple(map(BuiltWheel.from_json, json.loads((folder / "wheels.json").read_text())))
             age_s = time.time() - (folder / "pylock.toml").stat().st_mtime
@@ -76,10 +78,11 @@ class Wheelhouse:
         *,
         local: Sequence[str] = (),
         local_lines: Sequence[str] = (),
+        policy: str = "",
     ) -> Remembered:
         """Remember that these requirements, with local sources of these identities, resolved to these wheels, all of
-        which are here. `local_lines` are the requirements by which the local sources took part."""
-        folder = self._lock_folder(requirements, target, local)
+        which are here, under that policy. `local_lines` are the requirements by which the local sources took part."""
+        folder = self._lock_folder(requirements, target, local, policy)
         folder.mkdir(parents=True, exist_ok=True)
         lines = [*requirements.lines, *local_lines] or [f"{wheel.name}=={wheel.version}" for wheel in wheels]
         asked = json.dumps({"lines": lines, "target": target.name})
@@ -105,7 +108,7 @@ class Wheelhouse:
                 found += [resolution] if asked["target"] == target else []
         return sorted(found, key=lambda resolution: -resolution.resolved_at)
 
-    def _lock_folder(self, requirements: Requirements, target: Target, local: Sequence[str]) -> Path:
+    def _lock_folder(self, requirements: Requirements, target: Target, local: Sequence[str], policy: str) -> Path:
         asked = [
             sorted(requirements.lines),
             sorted(requirements.constraints),
@@ -115,9 +118,8 @@ class Wheelhouse:
         ]
         switches = [requirements.prerelease, requirements.require_hashes]
         hashes = {name: sorted(found) for name, found in requirements.hashes.items()}
-        return (
-            self.root / "locks" / digest_of(["lock", asked, switches, hashes, target.name, target.revision, "default"])
-        )
+        facts = ["lock", asked, switches, hashes, target.name, target.revision, "default", policy]
+        return self.root / "locks" / digest_of(facts)
 
     def _lock(self, wheels: Sequence[BuiltWheel]) -> str:
         """A PEP 751 lock; its paths are relative to itself, in `locks/<digest>/`."""

@@ -18,6 +18,7 @@ from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.logs import log_to_stderr
+from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.reconciler import Reconciler
@@ -71,6 +72,8 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     wake = Wakeups(celery_app(settings.broker))
     ledger = Ledger(settings.broker, wake=wake, patience_s=5.0)
     sources = SourceIndex(store, Upstream(settings.index or default_index_url(os.environ)))
+    policies = PolicyBook(store)
+    policies.publish(_given(settings.policy))
     recipes = RecipeBook(store)
     recipes.publish(_given(settings.recipes))
     fleet = Fleet(redis)

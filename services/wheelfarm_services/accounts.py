@@ -34,7 +34,7 @@ class Accounts:
         self._note(resolution_id, "unknown", name)
 
     def page(self, resolution_id: str, name: str) -> None:
-        """The project's page was given, and upstream has versions without an sdist."""
+        """The project's page was given, and upstream has versions without an sdist, or that policy refuses."""
         self._note(resolution_id, "page", name)
 
     def error(self, resolution_id: str, error: WheelfarmError) -> None:
@@ -60,7 +60,8 @@ class Accounts:
             "pending": _distinct([value for kind, value in notes if kind == "pending"]),
             "unknown": sorted({value for kind, value in notes if kind == "unknown"}),
             "without_sdist": {page.name: page.without_sdist for page in listed},
-            "with_sdist": {page.name: [listed.sdist.version for listed in page.sdists] for page in listed},
+            "with_sdist": {page.name: _versions(page) for page in listed},
+            "refused": {page.name: page.refused for page in listed if page.refused},
             "errors": [value for kind, value in notes if kind == "error"],
         }
 
@@ -70,6 +71,10 @@ class Accounts:
             pipe.ltrim(_key(resolution_id), 0, 4999)
             pipe.expire(_key(resolution_id), _TTL_S)
             pipe.execute()
+
+
+def _versions(page: ProjectPage) -> list[str]:
+    return [listed.sdist.version for listed in (*page.sdists, *page.prebuilt)]
 
 
 def _key(resolution_id: str) -> str:

@@ -82,6 +82,11 @@ def failure(request_key: str) -> str:
     return f"failures/{request_key}.json"
 
 
+def policy() -> str:
+    """The farm's policy file, as its services published it."""
+    return "policy.json"
+
+
 def recipe_book() -> str:
     """Every recipe file of the farm, as its services published them."""
     return "recipes/book.json"

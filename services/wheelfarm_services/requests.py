@@ -11,10 +11,12 @@ from typing import Any
 
 from wheelfarm.errors import InputError, JobCancelled, NotFound
 from wheelfarm.job import DEFAULT_VIEW, LOCAL_VIEW, Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
+from wheelfarm.policy import refused
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import JobRecord, Ledger, Submission
 from wheelfarm_services.local_sources import LocalSources
+from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
@@ -128,6 +130,7 @@ class Requests:
         self._wheels = wheels
         self._locals = LocalSources(store)
         self._metadata = SdistMetadata(store)
+        self._policies = PolicyBook(store)
 
     def accept(self, request: Request) -> dict[str, Any]:
         """Take a request on: its sdists mirrored, itself durable, its jobs in the ledger; the status is returned.
@@ -154,6 +157,8 @@ class Requests:
     def _provide(self, request: Request, sdist: Sdist) -> None:
         if request.is_local(sdist):
             self._locals.require(request.kind, sdist)
+            if reason := self._policies.policy.local_refusal(sdist):
+                raise refused(sdist, reason)
         else:
             self._sources.mirror(sdist)
 

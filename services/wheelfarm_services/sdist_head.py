@@ -114,7 +114,7 @@ class _Counted(io.RawIOBase):
         return data
 
 
-class _BoundedReads(io.RawIOBase):
+class BoundedReads(io.RawIOBase):
     """A file of which no more than `_ZIP_READ_BYTES` are read at once."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -168,7 +168,7 @@ def _tar_members(file: BinaryIO, unpacked_bytes: int) -> Iterator[_Member]:
 
 
 def _zip_members(file: BinaryIO) -> Iterator[_Member]:
-    with zipfile.ZipFile(_BoundedReads(file)) as archive:
+    with zipfile.ZipFile(BoundedReads(file)) as archive:
         for info in archive.infolist()[:_MEMBERS]:
             yield _Member(
                 path=info.filename,

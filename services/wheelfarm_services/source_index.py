@@ -10,13 +10,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from wheelfarm.errors import InputError, NotFound
 from wheelfarm.job import Sdist
 from wheelfarm_services import layout
+from wheelfarm_services.admission import Admission
+from wheelfarm_services.policy_book import PolicyBook
+from wheelfarm_services.prebuilt import wheel_metadata
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.sdist_metadata import SdistMetadata
-from wheelfarm_services.static_metadata import static_metadata
+from wheelfarm_services.static_metadata import resolving_fields, static_metadata
 from wheelfarm_services.store import Store
 from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream
 
@@ -39,9 +43,15 @@ class SourceIndex:
         self._pages: dict[str, _Remembered] = {}
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
+        self._admission = Admission(PolicyBook(store))
 
     def page(self, name: str) -> ProjectPage | None:
-        """A project's sdists, at most ten minutes old; None where upstream has no such project."""
+        """A project's sdists that policy lets in, at most ten minutes old; None where upstream has no such project."""
+        whole = self._whole_page(name)
+        return None if whole is None else self._admission.page(whole)
+
+    def _whole_page(self, name: str) -> ProjectPage | None:
+        """Everything that upstream lists of a project."""
         with self._lock(f"page {name}"):
             remembered = self._pages.get(name)
             if remembered is None or self._clock() - remembered.read_at > _PAGE_AGE_S:
@@ -52,12 +62,15 @@ class SourceIndex:
     def mirror(self, sdist: Sdist) -> None:
         """Bring an sdist into the store, verified. Does nothing when it is there.
 
-        Raises InputError when the source index lists no such (name, version, sha256), HashMismatch when upstream sends
-        other bytes than it lists.
+        Raises InputError when the source index lists no such (name, version, sha256), PolicyRefused when it may not
+        enter, HashMismatch when upstream sends other bytes than it lists.
         """
         with self._lock(f"sdist {sdist.sha256}"):
-            if not self._mirrored(sdist):
-                self._bring(self._listed(sdist))
+            known = self._mirrored(sdist)
+            listed = known or self._listed(sdist)
+            self._admission.require(listed)
+            if known is None:
+                self._bring(listed)
 
     def metadata(self, sdist: Sdist, target_revision: str, revision: int = 0) -> bytes | None:
         """A revision of the core metadata to resolve with, for one target; None where a metadata job has to compute it
@@ -71,46 +84,63 @@ class SourceIndex:
         if (data := known.told_first(sdist, target_revision)) is not None:
             return data
         self.mirror(sdist)
-        stated = static_metadata(sdist, self.head(sdist))
+        stated = self._stated_metadata(sdist)
         if stated is not None:
             known.keep_stated(sdist, stated)
         return stated
 
     def head(self, sdist: Sdist) -> SdistHead:
         """The head of a mirrored sdist."""
+        with self._opened(sdist) as file:
+            return read_head(sdist, file)
+
+    def _stated_metadata(self, sdist: Sdist) -> bytes | None:
+        if not sdist.is_prebuilt:
+            return static_metadata(sdist, self.head(sdist))
+        with self._opened(sdist) as file:
+            return resolving_fields(wheel_metadata(sdist, file))
+
+    def _opened(self, sdist: Sdist) -> BinaryIO:
         file = self._store.open(layout.sdist(sdist.sha256))
         if file is None:
             raise NotFound(f"{sdist.filename} is not in the store.")
-        with file:
-            return read_head(sdist, file)
+        return file
 
     def find(self, name: str, sha256: str) -> Sdist:
-        """The listed sdist of a project with that sha256. Raises NotFound."""
-        for listed in self._sdists(name):
+        """The listed sdist of a project with that sha256. Raises NotFound, and PolicyRefused when it may not enter."""
+        for listed in self._listings(name):
             if listed.sdist.sha256 == sha256:
+                self._admission.require(listed)
                 return listed.sdist
         raise NotFound(f"The source index lists no sdist of {name} with sha256 {sha256}.")
 
     def _listed(self, sdist: Sdist) -> ListedSdist:
-        for listed in self._sdists(sdist.name):
+        for listed in self._listings(sdist.name):
             if listed.sdist == sdist:
                 return listed
+        if sdist.is_prebuilt:
+            self._admission.require(ListedSdist(sdist=sdist, url=""))  # tells why no exception holds
         raise InputError(
             f"The source index does not list {sdist.filename} with sha256 {sdist.sha256}.",
             hint="The farm builds only what its own source index lists; resolve again.",
         )
 
-    def _sdists(self, name: str) -> tuple[ListedSdist, ...]:
-        page = self.page(name)
-        return page.sdists if page else ()
+    def _listings(self, name: str) -> tuple[ListedSdist, ...]:
+        """All that upstream lists of a project, refused or not, and its prebuilt wheels."""
+        whole = self._whole_page(name)
+        return (*whole.sdists, *self._admission.page(whole).prebuilt) if whole else ()
 
-    def _mirrored(self, sdist: Sdist) -> bool:
+    def _mirrored(self, sdist: Sdist) -> ListedSdist | None:
+        """What an sdist that is in the store was listed as; None where it is not there."""
         record = self._store.get(layout.sdist_record(sdist.sha256))
         if record is None:
-            return False
-        if (found := Sdist.from_json(json.loads(record)["sdist"])) != sdist:
+            return None
+        value = json.loads(record)
+        if (found := Sdist.from_json(value["sdist"])) != sdist:
             raise InputError(f"sha256 {sdist.sha256} is {found.filename} on the source index, not {sdist.filename}.")
-        return self._store.renew(layout.sdist(sdist.sha256))
+        if not self._store.renew(layout.sdist(sdist.sha256)):
+            return None
+        return ListedSdist(**{**value, "sdist": found})
 
     def _bring(self, listed: ListedSdist) -> None:
         with TemporaryDirectory(prefix="wheelfarm-mirror-") as folder:

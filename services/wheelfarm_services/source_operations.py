@@ -15,6 +15,7 @@ _ACCOUNT = {
         "unknown": list[str],
         "without_sdist": dict[str, list[str]],
         "with_sdist": dict[str, list[str]],
+        "refused": dict[str, dict[str, str]],
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Error"}},
     },
     "required": ["pending", "unknown", "without_sdist", "with_sdist", "errors"],

@@ -89,8 +89,10 @@ def _sdist(listed: ListedSdist, path: str) -> dict[str, Any]:
         "size": listed.size,
         "yanked": listed.yanked or listed.yanked == "",
     }
+    # to resolvers a prebuilt wheel is an sdist, too: they are told to take nothing else
+    shown = f"{sdist.name.replace('-', '_')}-{sdist.version}.tar.gz" if sdist.is_prebuilt else sdist.filename
     return {
-        "filename": sdist.filename,
+        "filename": shown,
         "url": f"{path}sdists/{sdist.name}/{sdist.sha256}/{quote(sdist.filename)}",
         "hashes": {"sha256": sdist.sha256},
         "core-metadata": True,

@@ -17,6 +17,7 @@ from wheelfarm_services.basic_auth import basic_credentials
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_sources import local_page
+from wheelfarm_services.prebuilt import page_for_target
 from wheelfarm_services.read_ahead import ReadAhead
 from wheelfarm_services.requests import Request, Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
@@ -56,8 +57,11 @@ class SourceEndpoints:
         if page is None:
             self.accounts.unknown(resolution, name)
             raise NotFound(f"The upstream index has no project {name}.")
-        if page.without_sdist:
+        if page.without_sdist or page.refused:
             self.accounts.page(resolution, name)
+        if page.prebuilt:
+            target = self.requests.target(path["target"], self._full_revision(path["target"], path["revision"]))
+            page = page_for_target(page, target)
         revisions = self.metadata.revisions(name, self._full_revision(path["target"], path["revision"]))
         media_type = accepted_type(http.headers.get("accept", ""))
         below = http.url.path.removesuffix(f"simple/{name}/")

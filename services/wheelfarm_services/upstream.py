@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -69,13 +69,30 @@ class ListedSdist:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ListedWheel:
+    """A wheel as upstream lists it, which is of use only where policy excepts it."""
+
+    filename: str
+    url: str
+    sha256: str
+    requires_python: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectPage:
     """A project's sdists, one a version, oldest version first, and the versions that have none: wheels
-    alone, or a form that PEP 527 ended."""
+    alone, or a form that PEP 527 ended.
+
+    Of `wheels` none is fetched but those in `prebuilt`, which policy takes in the place of sdists; `refused` are the
+    versions that it lets no sdist in of, with the reason.
+    """
 
     name: str
     sdists: tuple[ListedSdist, ...]
     without_sdist: tuple[str, ...]
+    wheels: tuple[ListedWheel, ...] = ()
+    prebuilt: tuple[ListedSdist, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def default_index_url(environment: Mapping[str, str]) -> str:
@@ -224,9 +241,11 @@ def _upload_times(text: str) -> dict[str, str]:
 def _read_page(name: str, details: Mapping[str, Any], times: Mapping[str, str], base_url: str) -> ProjectPage:
     sdists: dict[Version, ListedSdist] = {}
     others: set[Version] = set()
+    wheels: list[ListedWheel] = []
     for file in details["files"]:
         if (other := _version_without_sdist(name, file["filename"])) is not None:
             others.add(other)
+            wheels += _listed_wheel(file, base_url)
         elif (listed := _listed(name, file, times, base_url)) is not None:
             version = Version(listed.sdist.version)
             if version not in sdists or listed.sdist.filename.endswith(".tar.gz"):
@@ -235,7 +254,17 @@ def _read_page(name: str, details: Mapping[str, Any], times: Mapping[str, str], 
         name=name,
         sdists=tuple(sdists[version] for version in sorted(sdists)),
         without_sdist=tuple(str(version) for version in sorted(others - set(sdists))),
+        wheels=tuple(wheels),
     )
+
+
+def _listed_wheel(file: Mapping[str, Any], base_url: str) -> list[ListedWheel]:
+    sha256 = str((file.get("hashes") or {}).get("sha256", "")).lower()
+    if not file["filename"].endswith(".whl") or not sha256:
+        return []
+    url = _redacted(urljoin(base_url, file["url"]))
+    requires_python = file.get("requires-python") or ""
+    return [ListedWheel(filename=file["filename"], url=url, sha256=sha256, requires_python=requires_python)]
 
 
 def _version_without_sdist(name: str, filename: str) -> Version | None:
@@ -253,6 +282,8 @@ def _version_without_sdist(name: str, filename: str) -> Version | None:
 
 def _listed(name: str, file: Mapping[str, Any], times: Mapping[str, str], base_url: str) -> ListedSdist | None:
     """The file as an sdist, or None where it is none that can be named and checked (no sha256, another project)."""
+    if file["filename"].endswith(".whl"):
+        return None
     sha256 = str((file.get("hashes") or {}).get("sha256", "")).lower()
     version = _sdist_version(name, file["filename"])
     value = {"name": name, "version": str(version), "sha256": sha256}

@@ -1,7 +1,9 @@
-"""The API's part for what was built: wheels by digest, the page of each target, and the recipes they were built by."""
+"""The API's part for what was built: wheels by digest, the page of each target; the recipes and the policy."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
@@ -10,6 +12,7 @@ from wheelfarm_services import layout
 from wheelfarm_services.answers import IMMUTABLE
 from wheelfarm_services.operation import BYTES, HTML, Answer, Operation, Parameter
 from wheelfarm_services.parameters import ANY_TEXT, TARGET, WHEEL_SHA256
+from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.store import Store
 from wheelfarm_services.stored_file import stored_file
@@ -19,11 +22,16 @@ _RECIPE = {
     "properties": {"origin": str, "source": str, "patches": dict[str, str]},
     "required": ["origin", "source"],
 }
+_POLICY = {
+    "type": "object",
+    "properties": {"origin": str, "source": str, "sha256": str},
+    "required": ["origin", "source", "sha256"],
+}
 
 
 def wheel_operations(store: Store, recipes: RecipeBook) -> list[Operation]:
-    """Wheels, pages and recipes."""
-    endpoints = _Endpoints(store=store, recipes=recipes)
+    """Wheels, pages, recipes and the policy."""
+    endpoints = _Endpoints(store=store, recipes=recipes, policies=PolicyBook(store))
     cached = {"Cache-Control": "How long it may be kept."}
     return [
         Operation(
@@ -43,6 +51,13 @@ def wheel_operations(store: Store, recipes: RecipeBook) -> list[Operation]:
             parameters=(TARGET,),
             answers={200: Answer(told="The page.", media=(HTML,), headers=cached)},
             errors=(404,),
+        ),
+        Operation(
+            name="policy",
+            path="/policy",
+            endpoint=endpoints.policy,
+            told="The policy file: what may enter the farm. All is empty where there is none.",
+            answers={200: Answer(told="The policy.", shape=_POLICY)},
         ),
         Operation(
             name="recipes",
@@ -67,9 +82,13 @@ def wheel_operations(store: Store, recipes: RecipeBook) -> list[Operation]:
 class _Endpoints:
     store: Store
     recipes: RecipeBook
+    policies: PolicyBook
 
     def wheel(self, http: HttpRequest) -> Response:
         sha256, filename = http.path_params["sha256"], http.path_params["filename"]
+        with suppress(InvalidWheelFilename):
+            name, version, _, _ = parse_wheel_filename(filename.removesuffix(".metadata"))
+            self.policies.policy.require_served(name, str(version))
         return stored_file(self.store, layout.wheel(sha256, filename), IMMUTABLE)
 
     def flat_page(self, http: HttpRequest) -> Response:
@@ -77,6 +96,10 @@ class _Endpoints:
         if page is None:
             raise NotFound(f"Nothing has been built for a target {http.path_params['target']!r}.")
         return Response(page, media_type=HTML, headers={"Cache-Control": "no-cache"})
+
+    def policy(self, _: HttpRequest) -> Response:
+        file = self.policies.file
+        return JSONResponse({"origin": file.origin, "source": file.source, "sha256": self.policies.sha256})
 
     def list_recipes(self, _: HttpRequest) -> Response:
         entries = self.recipes.entries()

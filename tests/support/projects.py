@@ -81,6 +81,9 @@ class Project:
     uploaded: str = ""
     """When its sdist was uploaded (ISO 8601), where the index tells."""
 
+    yanked: str = ""
+    """Why its sdist was yanked, where it was."""
+
     @property
     def filename(self) -> str:
         return f"{self.name.replace('-', '_')}-{self.version}.tar.gz"

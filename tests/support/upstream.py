@@ -47,21 +47,30 @@ class Upstream:
     def add(self, *projects: Project) -> None:
         """Publish sdists of projects."""
         for project in projects:
-            self.add_file(project.name, project.filename, project.sdist(), uploaded=project.uploaded)
+            self.add_file(
+                project.name, project.filename, project.sdist(), uploaded=project.uploaded, yanked=project.yanked
+            )
 
     def add_file(
-        self, name: str, filename: str, data: bytes, *, promised: bytes | None = None, uploaded: str = ""
+        self,
+        name: str,
+        filename: str,
+        data: bytes,
+        *,
+        promised: bytes | None = None,
+        uploaded: str = "",
+        yanked: str = "",
     ) -> None:
         """Publish a file; its page promises the sha256 of `promised` where the bytes served are others.
 
-        A project whose files have an upload time gets a JSON page, which alone can tell it.
+        A project whose files have an upload time or were yanked gets a JSON page, which alone can tell it.
         """
         sha256 = hashlib.sha256(data if promised is None else promised).hexdigest()
         self.answers[f"/files/{filename}"] = (200, data)
         files = self._pages.setdefault(name, [])
-        told = {"upload-time": uploaded} if uploaded else {}
+        told = {name: value for name, value in (("upload-time", uploaded), ("yanked", yanked)) if value}
         files.append({"filename": filename, "url": f"/files/{filename}", "hashes": {"sha256": sha256}, **told})
-        self.answers[f"/simple/{name}/"] = (200, _json_page(name, files) if uploaded else _html_page(files))
+        self.answers[f"/simple/{name}/"] = (200, _json_page(name, files) if told else _html_page(files))
 
     def refuse(self, name: str, status: int) -> None:
         """Answer for a project with that status from now on."""

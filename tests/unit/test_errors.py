@@ -43,6 +43,7 @@ INTERFACE = {
     "conflict": 44,
     "install-failed": 40,
     "lock-outdated": 48,
+    "policy": 17,
 }
 
 

@@ -91,7 +91,7 @@ def test_malformed_job_is_refused_by_its_field(field: str, value: Any) -> None:
         ("version", "1.0/2"),
         ("version", "1" * 201),
         ("filename", "app-1.0.tar.bz2"),
-        ("filename", "app-1.0-py3-none-any.whl"),
+        ("filename", "app-1.0.tar.bz2"),
         ("filename", "../app-1.0.tar.gz"),
         ("filename", "app-1.0.tar.gz\n"),
         ("filename", "a p p-1.0.zip"),

@@ -148,6 +148,7 @@ CLASSES = {
     "no-solution": FailureClass.INPUT,
     "unknown-project": FailureClass.INPUT,
     "no-sdist": FailureClass.INPUT,
+    "policy": FailureClass.INPUT,
     "metadata-unsettled": FailureClass.INPUT,
     "hash-mismatch": FailureClass.INPUT,
     "bad-sdist": FailureClass.INPUT,

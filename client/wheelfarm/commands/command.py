@@ -23,6 +23,7 @@ from wheelfarm.wheelhouse import Wheelhouse
 if TYPE_CHECKING:
     from wheelfarm.farm import Farm
     from wheelfarm.job import JobStatus
+    from wheelfarm.known_policy import KnownPolicy
     from wheelfarm.progress import Progress
 
 _INTERRUPTED = 130
@@ -55,6 +56,19 @@ class Command:
 
     def target(self, environment: Environment) -> Target:
         return host_target(environment.python, sandbox=self.settings.sandbox, memory=self.settings.cache / "targets")
+
+    @property
+    def policy(self) -> "KnownPolicy":
+        """The farm's policy: a file of this machine, or what another farm told in the last minutes or tells now."""
+        from wheelfarm.known_policy import ask_policy, local_policy, remembered_policy
+
+        if not self.settings.url:
+            return local_policy(self.settings)
+        folder = self.wheelhouse.root
+        if (known := remembered_policy(folder)) is not None:
+            return known
+        with self.farm() as farm:
+            return ask_policy(farm, folder, self.settings)
 
     @property
     def progress(self) -> "Progress":

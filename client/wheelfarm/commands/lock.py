@@ -52,7 +52,8 @@ def lock_command(asked: Asked, outputs: tuple[Path, ...], formats: tuple[str, ..
         _check(texts) if check else _write(texts)
         if requirements.lock is None and not requirements.local:  # what the lock prefers from now on leads here again
             versions = {wheel.name: wheel.version for wheel in wheels}
-            command.wheelhouse.remember(replace(requirements, preferred=versions), target, wheels)
+            preferring = replace(requirements, preferred=versions)
+            command.wheelhouse.remember(preferring, target, wheels, policy=command.policy.identity)
         command.reporter.say(_told(wheels, target.name, paths, check))
         value = {"locks": [str(path) for path in paths], "wheels": [wheel.to_json() for wheel in wheels]}
         command.answer(value, [str(path) for path in paths])

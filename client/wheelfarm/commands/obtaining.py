@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from wheelfarm.chain import LocalSdist
+    from wheelfarm.known_policy import KnownPolicy
     from wheelfarm.packing import PackedSource
     from wheelfarm.wheel import BuiltWheel
 
@@ -102,17 +103,21 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, environme
     """The wheels of the requirements, in the wheelhouse: remembered, or resolved and built now."""
     target = command.target(environment)
     if requirements.lock is not None and (wheels := requirements.lock.wheels(target)) is not None:
+        command.policy.require_served(wheels)
         _fetch(command, requirements.lock.path, wheels)
         return command.wheelhouse.remember(requirements, target, wheels)
     with _packed(requirements, target) as sources:
         identities = [source.identity for source in sources]
         if not asked.upgrade:
-            remembered = command.wheelhouse.recall(requirements, target, local=identities)
+            policy = command.policy.identity
+            remembered = command.wheelhouse.recall(requirements, target, local=identities, policy=policy)
             if remembered is not None:
                 return remembered
-        local, wheels = _build(command, asked, requirements, target, sources)
+        known, local, wheels = _build(command, asked, requirements, target, sources)
     lines = [one.requirement for one in local]
-    return command.wheelhouse.remember(requirements, target, wheels, local=identities, local_lines=lines)
+    return command.wheelhouse.remember(
+        requirements, target, wheels, local=identities, local_lines=lines, policy=known.identity
+    )
 
 
 def _fetch(command: Command, lock: Path, wheels: "tuple[BuiltWheel, ...]") -> None:
@@ -143,8 +148,8 @@ def _packed(requirements: Requirements, target: Target) -> "AbstractContextManag
 
 def _build(
     command: Command, asked: Asked, requirements: Requirements, target: Target, sources: "tuple[PackedSource, ...]"
-) -> "tuple[tuple[LocalSdist, ...], tuple[BuiltWheel, ...]]":
-    """The sdists of the local sources, and all the wheels."""
+) -> "tuple[KnownPolicy, tuple[LocalSdist, ...], tuple[BuiltWheel, ...]]":
+    """The policy that was resolved under, the sdists of the local sources, and all the wheels."""
     _note_folders(command, requirements)
     if requirements.lock is not None:
         requirements.lock.sdists(target)  # what is refused is refused before a farm is started
@@ -153,7 +158,9 @@ def _build(
     progress.enter("resolving")
     with command.farm() as farm:
         from wheelfarm.chain import build, make_local_sdists
+        from wheelfarm.known_policy import ask_policy
 
+        policy = ask_policy(farm, command.wheelhouse.root, command.settings)
         local = make_local_sdists(
             sources, target, farm=farm, settings=command.settings, watch=progress.watch, retry=asked.retry
         )
@@ -169,7 +176,7 @@ def _build(
             keep_going=asked.keep_going,
         )
     command.reporter.say(f"{len(wheels)} wheels for {target.name}, {progress.built} built in {seconds_since(start)}")
-    return local, wheels
+    return policy, local, wheels
 
 
 def _note_folders(command: Command, requirements: Requirements) -> None:
