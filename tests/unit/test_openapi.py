@@ -122,6 +122,7 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     RecipeBook(farm.store).publish(None)
     yield "recipes", client.get("/recipes")
     yield "recipe", client.get("/recipes/numpy")
+    yield "policy", client.get("/policy")
     for view, name in (("default", ""), ("estimate", "Estimate")):
         page = source_index_path(target, estimate=view == "estimate") + "app/"
         below = page.removesuffix("simple/app/")
