@@ -27,6 +27,7 @@ from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import open_store
 from wheelfarm_services.targets import RegisteredTargets, ServedTargets
+from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.upstream import Upstream, default_index_url
 from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
@@ -77,6 +78,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     recipes = RecipeBook(store)
     recipes.publish(_given(settings.recipes))
     fleet = Fleet(redis)
+    tenancy = Tenancy(store)
     requests = Requests(
         store,
         ledger,
@@ -84,6 +86,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         WheelIndex(store),
         recipes,
         targets=RegisteredTargets(store) if embedded_since is not None else ServedTargets(store, fleet),
+        tenancy=tenancy,
         clients_since=embedded_since or 0.0,
     )
     services = Services(
@@ -93,6 +96,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         requests=requests,
         accounts=Accounts(redis),
         recipes=recipes,
+        tenancy=tenancy,
         logs=LogReader(store, settings.broker),
         fleet=fleet,
         access=Access(settings.token, _given(settings.tokens)),

@@ -38,6 +38,10 @@ class Principal:
         """Whether what belongs to that tenant is shown."""
         return self.sees_all or self.tenant == tenant
 
+    def resolution(self, resolution_id: str) -> str:
+        """The id of a resolution, kept apart from those of other tenants."""
+        return f"{self.tenant}:{resolution_id}" if self.tenant else resolution_id
+
     def require(self, scope: Scope) -> None:
         """Raises Forbidden naming the scope that is missing."""
         if not self.scope.includes(scope):

@@ -33,6 +33,7 @@ from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.source_operations import source_operations
 from wheelfarm_services.source_routes import SourceEndpoints
 from wheelfarm_services.store import Store
+from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.wheel_routes import wheel_operations
 
 
@@ -47,6 +48,7 @@ class Services:
     accounts: Accounts
     recipes: RecipeBook
     logs: LogReader
+    tenancy: Tenancy
     fleet: Fleet
     access: Access
     limits: RateLimits | None = None
@@ -62,6 +64,7 @@ def create_app(services: Services) -> ASGIApp:
 def operations_of(services: Services) -> list[Operation]:
     """Everything that the API can be asked for."""
     store, ledger, requests = services.store, services.ledger, services.requests
+    tenancy = services.tenancy
     sources = SourceEndpoints(
         store=store,
         ledger=ledger,
@@ -73,15 +76,15 @@ def operations_of(services: Services) -> list[Operation]:
     )
     operations = [
         *health_operations(store, ledger),
-        *request_operations(requests, ledger),
-        *job_operations(requests, ledger, services.logs),
-        *wheel_operations(store, services.recipes),
+        *request_operations(requests, ledger, services.access),
+        *job_operations(requests, ledger, services.logs, tenancy),
+        *wheel_operations(store, services.recipes, tenancy),
         *source_operations(sources),
-        *overview_operations(ledger, requests, services.fleet),
-        *explanation_operations(store),
+        *overview_operations(ledger, requests, services.fleet, tenancy),
+        *explanation_operations(store, tenancy),
         *garbage_operations(store),
-        *local_operations(store, services.accounts),
-        *forecast_operations(store, ledger, services.sources, requests),
+        *local_operations(store, services.accounts, tenancy),
+        *forecast_operations(store, ledger, services.sources, requests, tenancy),
     ]
     return [*operations, _description(operations)]
 

@@ -1,7 +1,7 @@
 """Explanations of wheels: from the index entries of a target, whose manifests hold each wheel's provenance."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,20 +20,23 @@ from wheelfarm.target import Target
 from wheelfarm.target_markers import marker_environment
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
+from wheelfarm_services.access import principal_of
 from wheelfarm_services.build_system import read_build_system
 from wheelfarm_services.operation import Answer, Operation, Parameter
 from wheelfarm_services.parameters import TARGET
 from wheelfarm_services.sdist_head import read_head
 from wheelfarm_services.store import Store
+from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 
 
-def explanation_operations(store: Store) -> list[Operation]:
+def explanation_operations(store: Store, tenancy: Tenancy) -> list[Operation]:
     """`/explanations/TARGET?requirement=REQ`, or `?filename=NAME&sha256=HEX` for one file, of any target."""
 
     def explain(http: HttpRequest) -> Response:
         target, query = http.path_params["target"], http.query_params
-        explanations = Explanations(store)
+        principal = principal_of(http)
+        explanations = Explanations(store, sees=lambda sha256: tenancy.sees(principal, Thing.WHEEL, sha256))
         if "filename" in query:
             found = explanations.of_file(target, query["filename"], query.get("sha256", ""))
         else:
@@ -59,9 +62,10 @@ def explanation_operations(store: Store) -> list[Operation]:
 
 
 class Explanations:
-    """Explains wheels of one store."""
+    """Explains wheels of one store to somebody who `sees` those of certain sha256s."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, sees: Callable[[str], bool] = lambda _: True) -> None:
+        self._sees = sees
         self._store = store
         self._metadata: dict[str, tuple[str, ...]] = {}
         self._stated: dict[str, BuildSystem | None] = {}
@@ -73,7 +77,7 @@ class Explanations:
         except InvalidRequirement as error:
             raise InputError(f"{text!r} is not a requirement.") from error
         name = canonicalize_name(requirement.name)
-        entries = WheelIndex(self._store).entries(target)
+        entries = self._entries(target)
         found = [entry for entry in entries if entry.wheel.name == name]
         suited = [entry for entry in found if requirement.specifier.contains(entry.wheel.version, prereleases=True)]
         if not suited:
@@ -91,7 +95,7 @@ class Explanations:
         Raises NotFound, HashMismatch where the farm's file of that name has other bytes.
         """
         found = [entry for name in self._targets(target) if (entry := self._entry(name, filename)) is not None]
-        found += self._local(sha256)
+        found = [entry for entry in (*found, *self._local(sha256)) if self._sees(entry.wheel.sha256)]
         if not found:
             raise NotFound(
                 f"No index of the farm has a wheel {filename}.",
@@ -103,7 +107,10 @@ class Explanations:
                 f"{filename} has sha256 {sha256}, but the farm's wheel of that name has {found[0].wheel.sha256}.",
                 hint="The file was built elsewhere or changed: the farm can't tell where it comes from.",
             )
-        return self._explained(same[0], WheelIndex(self._store).entries(same[0].target))
+        return self._explained(same[0], self._entries(same[0].target))
+
+    def _entries(self, target: str) -> list[Manifest]:
+        return [entry for entry in WheelIndex(self._store).entries(target) if self._sees(entry.wheel.sha256)]
 
     def _targets(self, first: str) -> list[str]:
         others = {key.split("/")[1] for key in self._store.list("targets/")} - {first}

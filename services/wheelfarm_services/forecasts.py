@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +24,7 @@ from wheelfarm.forecast import Doubt, Forecast
 from wheelfarm.job import Failure, Job, JobKind, JobState, Sdist
 from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm_services import layout
+from wheelfarm_services.access import Principal, principal_of
 from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_seconds
 from wheelfarm_services.doubts import compiles, needed_tools, stated_doubts
 from wheelfarm_services.failures import Failures
@@ -35,27 +37,32 @@ from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.stated_build import stated_build
 from wheelfarm_services.store import Store
+from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import WheelIndex
 
 _READING = 8
 MOST_SDISTS = 5000
 
 
-def forecast_operations(store: Store, ledger: Ledger, sources: SourceIndex, requests: Requests) -> list[Operation]:
+def forecast_operations(
+    store: Store, ledger: Ledger, sources: SourceIndex, requests: Requests, tenancy: Tenancy
+) -> list[Operation]:
     """`POST /forecasts`: the forecasts of `sdists` on a `target` in a `target_revision`, in their order."""
     forecasts = Forecasts(store, ledger, sources, requests)
 
     async def post(http: HttpRequest) -> Response:
-        return await run_in_threadpool(answer, await read_json_body(http))
+        return await run_in_threadpool(answer, await read_json_body(http), principal_of(http))
 
-    def answer(body: object) -> Response:
+    def answer(body: object, principal: Principal) -> Response:
         value = json_object(body)
         given = value.get("sdists")
         if not isinstance(given, list) or len(given) > MOST_SDISTS:
             raise InputError(f"A list of at most {MOST_SDISTS} sdists is expected.")
         sdists = [Sdist.from_json(sdist) for sdist in given]
         target = requests.target(str(value.get("target")), str(value.get("target_revision")))
-        return JSONResponse([forecast.to_json() for forecast in forecasts.of(sdists, target)])
+        principal.require_target(target.name)
+        found = [_visible(forecast, principal, tenancy) for forecast in forecasts.of(sdists, target)]
+        return JSONResponse([forecast.to_json() for forecast in found])
 
     asked = {
         "type": "object",
@@ -78,6 +85,15 @@ def forecast_operations(store: Store, ledger: Ledger, sources: SourceIndex, requ
             errors=(404, 422, 502),
         )
     ]
+
+
+def _visible(forecast: Forecast, principal: Principal, tenancy: Tenancy) -> Forecast:
+    """The forecast without a wheel, and without how a build failed, that the bearer of a token was not told of."""
+    if forecast.wheel is not None and not tenancy.sees(principal, Thing.WHEEL, forecast.wheel.sha256):
+        forecast = replace(forecast, wheel=None)
+    if forecast.failure is not None and not tenancy.sees(principal, Thing.JOB, forecast.job):
+        forecast = replace(forecast, failure=None)
+    return forecast
 
 
 class Forecasts:

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from wheelfarm.errors import FarmUnavailable, NotFound
 from wheelfarm.job import JobStatus
+from wheelfarm_services.access import principal_of
 from wheelfarm_services.event_stream import EventStream
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.log_following import EVENT_ID, Place, follow_log
@@ -17,6 +18,7 @@ from wheelfarm_services.log_text import harmless, whole_characters
 from wheelfarm_services.operation import BYTES, EVENTS, TEXT, Answer, Operation, Parameter
 from wheelfarm_services.parameters import JOB_PREFIX
 from wheelfarm_services.requests import Requests
+from wheelfarm_services.tenancy import Tenancy
 
 _UNTRUSTED = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"}
 _RAW = Parameter(name="raw", told="`true`: byte for byte, control characters too.", form="true|false", place="query")
@@ -25,9 +27,9 @@ _LAST_EVENT = Parameter(
 )
 
 
-def job_operations(requests: Requests, ledger: Ledger, logs: LogReader) -> list[Operation]:
+def job_operations(requests: Requests, ledger: Ledger, logs: LogReader, tenancy: Tenancy) -> list[Operation]:
     """Jobs and their logs."""
-    endpoints = _Endpoints(requests=requests, ledger=ledger, logs=logs)
+    endpoints = _Endpoints(requests=requests, ledger=ledger, logs=logs, tenancy=tenancy)
     return [
         Operation(
             name="job",
@@ -64,9 +66,10 @@ class _Endpoints:
     requests: Requests
     ledger: Ledger
     logs: LogReader
+    tenancy: Tenancy
 
     def job(self, http: HttpRequest) -> Response:
-        return JSONResponse(self.requests.job(http.path_params["prefix"]).to_json())
+        return JSONResponse(self.requests.job(self._job(http)).to_json())
 
     async def log(self, http: HttpRequest) -> Response:
         job_id = await run_in_threadpool(self._job, http)
@@ -98,7 +101,8 @@ class _Endpoints:
     def _job(self, http: HttpRequest) -> str:
         """The job that is meant, by the ledger or, where that has forgotten it, by its log. Raises NotFound."""
         prefix = http.path_params["prefix"]
-        found = {*self.ledger.find(prefix), *self.logs.jobs(prefix)}
+        ids = {*self.ledger.find(prefix), *self.logs.jobs(prefix)}
+        found = self.tenancy.visible_jobs(principal_of(http), ids)
         if len(found) != 1:
             raise NotFound(
                 f"{'Several jobs begin' if found else 'No job of this farm begins'} with {prefix!r}.",

@@ -147,6 +147,11 @@ def target_definitions(name: str) -> str:
     return f"targets/{name}/"
 
 
+def grant(tenant: str, thing: str, name: str) -> str:
+    """The note that a tenant was told of a job, a wheel or a local source."""
+    return f"tenants/{tenant}/{thing}/{name}"
+
+
 def open_requests() -> str:
     """The folder of the requests that are not finished."""
     return "requests/open/"

@@ -13,17 +13,21 @@ from wheelfarm.errors import FarmUnavailable, InputError, TooLarge
 from wheelfarm.job import SDIST_FILENAME, JobKind, Sdist
 from wheelfarm.token_file import Scope
 from wheelfarm.tree import MOST_BYTES
+from wheelfarm_services.access import principal_of
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.json_body import json_object, read_json_body
-from wheelfarm_services.local_sources import LocalSources
+from wheelfarm_services.local_sources import LocalSources, unknown_local
 from wheelfarm_services.operation import BYTES, Answer, Operation, Parameter
 from wheelfarm_services.parameters import RESOLUTION_ID, SDIST
 from wheelfarm_services.store import Store
+from wheelfarm_services.tenancy import Tenancy, Thing
 
 _FILENAME = f"|{SDIST_FILENAME.pattern}"
 
 
-def local_operations(store: Store, accounts: Accounts, *, most_bytes: int = MOST_BYTES) -> list[Operation]:
+def local_operations(
+    store: Store, accounts: Accounts, tenancy: Tenancy, *, most_bytes: int = MOST_BYTES
+) -> list[Operation]:
     """`PUT /local/SHA256` with the bytes of an archive, answered with the sdist that it is where a `filename` is given
     and it is one; `PUT /resolutions/ID/local` with the local sdists that a resolution is to see."""
     sources = LocalSources(store)
@@ -34,6 +38,7 @@ def local_operations(store: Store, accounts: Accounts, *, most_bytes: int = MOST
             path = Path(folder) / "archive"
             await _receive(http, path, most_bytes)
             await run_in_threadpool(sources.take, sha256, path)
+        await run_in_threadpool(tenancy.grant, principal_of(http).tenant, Thing.LOCAL, [sha256])
         sdist = await run_in_threadpool(sources.as_sdist, sha256, filename) if filename else None
         return JSONResponse({"sdist": sdist and asdict(sdist)})
 
@@ -42,7 +47,12 @@ def local_operations(store: Store, accounts: Accounts, *, most_bytes: int = MOST
         if not isinstance(value, list):
             raise InputError("A list of sdists is expected.")
         sdists = [Sdist.from_json(json_object(sdist)) for sdist in value]
-        await run_in_threadpool(_see, sources, accounts, http.path_params["id"], sdists)
+        principal = principal_of(http)
+        hidden = [sdist for sdist in sdists if not tenancy.sees(principal, Thing.LOCAL, sdist.sha256)]
+        if hidden:
+            raise unknown_local(hidden[0])
+        resolution = principal.resolution(http.path_params["id"])
+        await run_in_threadpool(_see, sources, accounts, resolution, sdists)
         return Response(status_code=204)
 
     sha256 = Parameter(name="sha256", told="The digest of what is sent.", form=SHA256.pattern)

@@ -69,9 +69,7 @@ class LocalSources:
             record = self._store.get(layout.local_record(sdist.sha256))
             known = record is not None and Sdist.from_json(json.loads(record)) == sdist
         if not known:
-            raise InputError(
-                f"The farm has no local {sdist} with sha256 {sdist.sha256}.", hint="Run the command again."
-            )
+            raise unknown_local(sdist)
 
     def keep_made(self, job: Job, sdist: Sdist, head: SdistHead, path: Path) -> None:
         """Keep the sdist that was made of a job's tree; its place in the job's name is the commit."""
@@ -84,6 +82,11 @@ class LocalSources:
         """The sdist that was made for a job of a tree."""
         data = self._store.get(layout.local_sdist(job.sdist.sha256, job.request_key))
         return None if data is None else Sdist.from_json(json.loads(data))
+
+
+def unknown_local(sdist: Sdist) -> InputError:
+    """The error for a local sdist that nobody sent, or somebody whose it is alone."""
+    return InputError(f"The farm has no local {sdist} with sha256 {sdist.sha256}.", hint="Run the command again.")
 
 
 def sdist_told_by(given: Sdist, head: SdistHead) -> Sdist:

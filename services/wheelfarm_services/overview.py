@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 from starlette.requests import Request as HttpRequest
@@ -12,10 +13,12 @@ from wheelfarm.errors import InputError
 from wheelfarm.farm_status import FarmStatus, JobUnderWay, OpenRequest
 from wheelfarm.job import Job, JobStatus
 from wheelfarm.token_file import Scope
+from wheelfarm_services.access import Principal, principal_of
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import JobRecord, Ledger
 from wheelfarm_services.operation import Answer, Operation, Parameter
 from wheelfarm_services.requests import Requests
+from wheelfarm_services.tenancy import Tenancy
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +27,18 @@ _MOST_REQUESTS = 200
 _FAILURES = 10
 
 
-def overview_operations(ledger: Ledger, requests: Requests, fleet: Fleet) -> list[Operation]:
+def overview_operations(ledger: Ledger, requests: Requests, fleet: Fleet, tenancy: Tenancy) -> list[Operation]:
     """`GET /status`, and `POST /cancellations/ID` with the beginning of a request's or a job's id."""
 
-    def status(_: HttpRequest) -> Response:
-        return JSONResponse(farm_status(ledger, requests, fleet).to_json())
+    def status(http: HttpRequest) -> Response:
+        whole, principal = farm_status(ledger, requests, fleet, principal_of(http)), principal_of(http)
+        return JSONResponse(_visible(whole, principal, tenancy).to_json())
 
     def cancel(http: HttpRequest) -> Response:
-        return JSONResponse([job.to_json() for job in requests.cancel(http.path_params["name"])])
+        principal = principal_of(http)
+        jobs_too = principal.scope.includes(Scope.ADMIN)
+        ended = requests.cancel(http.path_params["name"], of=principal.may_see, jobs_too=jobs_too)
+        return JSONResponse([job.to_json() for job in ended])
 
     name = Parameter(name="name", told="The id of a request or a job, or its first digits.", form="[0-9a-f]{4,64}")
     return [
@@ -47,7 +54,7 @@ def overview_operations(ledger: Ledger, requests: Requests, fleet: Fleet) -> lis
             method="POST",
             path="/cancellations/{name}",
             endpoint=cancel,
-            told="End an open request with what nobody else wants, or a job with all that wait for it.",
+            told="End an open request with what nobody else wants; with scope `admin` also a job, for all who wait.",
             scope=Scope.BUILD,
             parameters=(name,),
             answers={200: Answer(told="The jobs that end.", shape=list[JobStatus])},
@@ -56,12 +63,12 @@ def overview_operations(ledger: Ledger, requests: Requests, fleet: Fleet) -> lis
     ]
 
 
-def farm_status(ledger: Ledger, requests: Requests, fleet: Fleet) -> FarmStatus:
+def farm_status(ledger: Ledger, requests: Requests, fleet: Fleet, principal: Principal) -> FarmStatus:
     """What is under way and open, what failed last, and who works; of each no more than anybody reads."""
     return FarmStatus(
         now=ledger.now(),
         jobs=tuple(_under_way(ledger.unfinished(_MOST_JOBS), requests)),
-        requests=tuple(islice(_open_requests(requests), _MOST_REQUESTS)),
+        requests=tuple(islice(_open_requests(requests, principal), _MOST_REQUESTS)),
         failures=tuple(job for _, job in _readable(ledger.recently_failed(_FAILURES), requests)),
         workers=tuple(fleet.workers()),
     )
@@ -72,8 +79,22 @@ def _under_way(records: Iterable[JobRecord], requests: Requests) -> Iterator[Job
         yield JobUnderWay(job=job, target=Job.from_json(json.loads(record.spec)).target, worker=record.worker)
 
 
-def _open_requests(requests: Requests) -> Iterator[OpenRequest]:
+def _visible(status: FarmStatus, principal: Principal, tenancy: Tenancy) -> FarmStatus:
+    """What the bearer of a token may see of it."""
+    if principal.sees_all:
+        return status
+    seen = tenancy.visible_jobs(principal, {one.job.id for one in status.jobs} | {job.id for job in status.failures})
+    return replace(
+        status,
+        jobs=tuple(one for one in status.jobs if one.job.id in seen),
+        failures=tuple(job for job in status.failures if job.id in seen),
+    )
+
+
+def _open_requests(requests: Requests, principal: Principal) -> Iterator[OpenRequest]:
     for request in requests.open_requests():
+        if not principal.may_see(request.tenant):
+            continue
         yield OpenRequest(
             id=request.id,
             kind=request.kind,

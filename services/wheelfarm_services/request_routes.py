@@ -1,23 +1,30 @@
 """The API's part for requests: a client makes a target known, submits sdists, follows the jobs and takes leave."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from wheelfarm.digest import SHA256
-from wheelfarm.errors import InputError
+from wheelfarm.errors import InputError, NotFound
 from wheelfarm.job import JobKind, JobStatus, Sdist
 from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm.token_file import Scope
 from wheelfarm.wheel import BuiltWheel
-from wheelfarm_services.access import principal_of
+from wheelfarm_services.access import Access, Principal, principal_of
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.operation import Answer, Operation, Parameter
 from wheelfarm_services.parameters import REQUEST_ID, SDIST, matching
-from wheelfarm_services.requests import MOST_SDISTS, Request, Requests
+from wheelfarm_services.requests import (
+    LEAST_PRIORITY,
+    MOST_SDISTS,
+    USUAL_PRIORITY,
+    Request,
+    Requests,
+    read_priority,
+)
 
 _EVENT = r"\d{1,20}-\d{1,20}"
 _SHA256 = matching(SHA256.pattern)
@@ -36,6 +43,13 @@ _STATUS = {
     },
     "required": ["id", "requested", "jobs", "wheels", "sdists", "now", "event"],
 }
+_PRIORITY = {
+    "type": "integer",
+    "minimum": 0,
+    "maximum": LEAST_PRIORITY,
+    "default": USUAL_PRIORITY,
+    "description": f"The lower, the sooner; below {USUAL_PRIORITY} it needs the scope `admin`.",
+}
 _REQUEST = {
     "type": "object",
     "properties": {
@@ -48,6 +62,7 @@ _REQUEST = {
         "target_revision": _SHA256,
         "sdists": {"type": "array", "items": SDIST, "minItems": 1, "maxItems": MOST_SDISTS},
         "local": {"type": "array", "items": _SHA256, "description": "Those of the sdists that a client sent."},
+        "priority": _PRIORITY,
         "force": {"type": "boolean", "default": False, "description": "Forget failures: build again what failed."},
     },
     "required": ["id", "kind", "target", "target_revision", "sdists"],
@@ -66,9 +81,9 @@ _TARGET = {
 }
 
 
-def request_operations(requests: Requests, ledger: Ledger) -> list[Operation]:
+def request_operations(requests: Requests, ledger: Ledger, access: Access) -> list[Operation]:
     """Targets and requests."""
-    endpoints = _Endpoints(requests=requests, ledger=ledger)
+    endpoints = _Endpoints(requests=requests, ledger=ledger, access=access)
     status = Answer(told="The request's status.", shape=_STATUS)
     gone = Answer(told="Done.")
     return [
@@ -110,6 +125,18 @@ def request_operations(requests: Requests, ledger: Ledger) -> list[Operation]:
             errors=(404,),
         ),
         Operation(
+            name="changeRequest",
+            method="PATCH",
+            path="/requests/{id}",
+            endpoint=endpoints.change,
+            told="Have an open request's jobs done sooner.",
+            scope=Scope.BUILD,
+            parameters=(REQUEST_ID,),
+            body={"type": "object", "properties": {"priority": _PRIORITY}, "required": ["priority"]},
+            answers={200: status},
+            errors=(404,),
+        ),
+        Operation(
             name="closeRequest",
             method="DELETE",
             path="/requests/{id}",
@@ -126,6 +153,7 @@ def request_operations(requests: Requests, ledger: Ledger) -> list[Operation]:
 class _Endpoints:
     requests: Requests
     ledger: Ledger
+    access: Access
 
     async def register(self, http: HttpRequest) -> Response:
         target = Target.from_json(json_object(await read_json_body(http)))
@@ -135,17 +163,41 @@ class _Endpoints:
         return Response(status_code=204)
 
     async def submit(self, http: HttpRequest) -> Response:
-        request = Request.from_json(await read_json_body(http))
-        principal_of(http).require_target(request.target)
-        return JSONResponse(await run_in_threadpool(self.requests.accept, request), status_code=202)
+        principal = principal_of(http)
+        request = replace(Request.from_json(await read_json_body(http)), tenant=principal.tenant)
+        principal.require_target(request.target)
+        _require_may_hurry(principal, request.priority)
+        open_jobs = self.access.open_jobs(principal.tenant)
+        status = await run_in_threadpool(self.requests.accept, request, open_jobs=open_jobs)
+        return JSONResponse(status, status_code=202)
 
     async def status(self, http: HttpRequest) -> Response:
         request_id, after = http.path_params["id"], http.query_params.get("after", "")
+        await run_in_threadpool(self._require_visible, http)
         if after:
             awaited = await run_in_threadpool(self.requests.awaited, request_id)
             await self.ledger.changed(after, awaited)
         return JSONResponse(await run_in_threadpool(self.requests.status, request_id))
 
+    async def change(self, http: HttpRequest) -> Response:
+        priority = read_priority(json_object(await read_json_body(http)).get("priority"))
+        _require_may_hurry(principal_of(http), priority)
+        await run_in_threadpool(self._require_visible, http)
+        return JSONResponse(await run_in_threadpool(self.requests.prioritise, http.path_params["id"], priority))
+
     def close(self, http: HttpRequest) -> Response:
+        self._require_visible(http)
         self.requests.close(http.path_params["id"])
         return Response(status_code=204)
+
+    def _require_visible(self, http: HttpRequest) -> None:
+        """Raise NotFound for a request of another tenant."""
+        principal, request_id = principal_of(http), http.path_params["id"]
+        if not principal.sees_all and not principal.may_see(self.requests.tenant_of(request_id) or principal.tenant):
+            raise NotFound(f"The farm knows no open request {request_id!r}.")
+
+
+def _require_may_hurry(principal: Principal, priority: int) -> None:
+    """Raise Forbidden where a request would be put before those of everybody else."""
+    if priority < USUAL_PRIORITY:
+        principal.require(Scope.ADMIN)

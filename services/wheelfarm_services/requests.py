@@ -3,32 +3,36 @@
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from wheelfarm.errors import InputError, JobCancelled, NotFound
+from wheelfarm.digest import SHA256
+from wheelfarm.errors import Conflict, InputError, JobCancelled, NotFound, TooManyRequests
 from wheelfarm.job import DEFAULT_VIEW, LOCAL_VIEW, Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
 from wheelfarm.policy import refused
-from wheelfarm.target import Target
+from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import JobRecord, Ledger, Submission
-from wheelfarm_services.local_sources import LocalSources
+from wheelfarm_services.local_sources import LocalSources, unknown_local
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import Store
 from wheelfarm_services.targets import RegisteredTargets, Targets
+from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import WheelIndex
 
 logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{32}")
 MOST_SDISTS = 5000
+USUAL_PRIORITY, LEAST_PRIORITY = 5, 99
 _MIRRORING = 8
+_QUOTA_RETRY_S = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +41,7 @@ class Request:
 
     Those whose sha256 is in `local` were sent by a client, as every tree was. `recipes` are the digests of the sdists'
     recipes, by sha256, as they were when the farm accepted the request. One that was `cancelled` is kept until its
-    client has seen it.
+    client has seen it. `tenant` is whose it is; the lower its `priority`, the sooner its jobs are done.
     """
 
     id: str
@@ -50,6 +54,8 @@ class Request:
     recipes: Mapping[str, str] = field(default_factory=dict)
     cancelled: bool = False
     accepted_at: float = 0.0
+    tenant: str = ""
+    priority: int = USUAL_PRIORITY
 
     @classmethod
     def from_json(cls, value: Any) -> "Request":
@@ -58,6 +64,9 @@ class Request:
             raise InputError("request: an object with a list of 'sdists' is expected.")
         if not _ID.fullmatch(str(value.get("id", ""))) or value.get("kind") not in list(JobKind):
             raise InputError("request: 'id' must be 32 hex digits and 'kind' a kind of job.")
+        target, revision = str(value.get("target")), str(value.get("target_revision"))
+        if not TARGET_NAME.fullmatch(target) or not SHA256.fullmatch(revision):
+            raise InputError("request: 'target' must be the name of a target and 'target_revision' a sha256.")
         if not 0 < len(value["sdists"]) <= MOST_SDISTS:
             raise InputError(f"request: from 1 to {MOST_SDISTS} sdists are accepted, not {len(value['sdists'])}.")
         local = value.get("local", [])
@@ -66,11 +75,12 @@ class Request:
         return cls(
             id=str(value["id"]),
             kind=JobKind(value["kind"]),
-            target=str(value.get("target")),
-            target_revision=str(value.get("target_revision")),
+            target=target,
+            target_revision=revision,
             sdists=tuple(Sdist.from_json(sdist) for sdist in value["sdists"]),
             force=bool(value.get("force", False)),
             local=tuple(local),
+            priority=read_priority(value.get("priority", USUAL_PRIORITY)),
         )
 
     @classmethod
@@ -82,7 +92,15 @@ class Request:
             recipes=dict(value.get("recipes", {})),
             cancelled=bool(value.get("cancelled", False)),
             accepted_at=float(value.get("accepted_at", 0.0)),
+            tenant=str(value.get("tenant", "")),
         )
+
+    def asks_for_same(self, other: "Request") -> bool:
+        """Whether another one is this one, sent again."""
+        mine, others = (
+            replace(one, recipes={}, cancelled=False, accepted_at=0.0, force=False, priority=0) for one in (self, other)
+        )
+        return mine == others
 
     def is_local(self, sdist: Sdist) -> bool:
         return self.kind is JobKind.SDIST or sdist.sha256 in self.local
@@ -106,6 +124,13 @@ class Request:
         ]
 
 
+def read_priority(value: Any) -> int:
+    """A priority off the wire. Raises InputError."""
+    if type(value) not in (int, float) or not 0 <= value <= LEAST_PRIORITY or value % 1:  # 7.0 is one in JSON, too
+        raise InputError(f"priority: a whole number from 0 to {LEAST_PRIORITY} is expected, the lower the sooner.")
+    return int(value)
+
+
 class Requests:
     """Accepts, follows and gives up requests. The clients of those accepted before `clients_since` are known to be
     gone."""
@@ -119,6 +144,7 @@ class Requests:
         recipes: RecipeBook,
         *,
         targets: Targets | None = None,
+        tenancy: Tenancy | None = None,
         clients_since: float = 0.0,
     ) -> None:
         self._targets = targets or RegisteredTargets(store)
@@ -129,15 +155,23 @@ class Requests:
         self._sources = sources
         self._wheels = wheels
         self._locals = LocalSources(store)
+        self._tenancy = tenancy or Tenancy(store)
         self._metadata = SdistMetadata(store)
         self._policies = PolicyBook(store)
 
-    def accept(self, request: Request) -> dict[str, Any]:
+    def accept(self, request: Request, *, open_jobs: int | None = None) -> dict[str, Any]:
         """Take a request on: its sdists mirrored, itself durable, its jobs in the ledger; the status is returned.
 
-        Safe to repeat. Raises InputError for an sdist that the source index does not list and an unknown target, and
-        NoWorker when something has to be made for a target that nobody serves.
+        Safe to repeat. Raises InputError for an sdist that the source index does not list and an unknown target,
+        NoWorker when something has to be made for a target that nobody serves, Conflict when the id is another
+        request's, and TooManyRequests when the tenant would have more than `open_jobs` unfinished.
         """
+        earlier = self._read(request.id)
+        if earlier is not None and not earlier.asks_for_same(request):
+            raise Conflict(
+                f"There is a request {request.id} already, which asks for something else.",
+                hint="Give each request an id of its own.",
+            )
         target = self.target(request.target, request.target_revision)
         jobs = [
             job if job.kind is JobKind.SDIST else self._recipes.apply(job, target.python_version)
@@ -151,16 +185,58 @@ class Requests:
         if missing:
             self._targets.require_served(target)
             self._store.put(layout.open_request(request.id), json.dumps(asdict(request)).encode())
+            if earlier is None and open_jobs is not None:
+                self._require_room(request, len(missing), open_jobs)
             self._submit(request, missing)
         return self._status(request, jobs)
 
+    def _require_room(self, request: Request, jobs: int, most: int) -> None:
+        """Raise TooManyRequests unless a tenant may have so many jobs more, and forget the request, which is in the
+        store: of several at once each sees the others."""
+        others = [other for other in self.open_requests() if other.tenant == request.tenant and other.id != request.id]
+        unfinished = sum(self._unfinished(other) for other in others)
+        if unfinished + jobs > most:
+            self._store.delete(layout.open_request(request.id))
+            raise TooManyRequests(
+                f"{request.tenant} may have {most} jobs open at once: {unfinished} are, and this asks for {jobs} more.",
+                hint="Ask for fewer at once, or again when some have ended.",
+                retry_after_s=_QUOTA_RETRY_S,
+            )
+
+    def _unfinished(self, request: Request) -> int:
+        wanted = {job.id for job in self._opened(request.id)[1]}
+        return sum(record.id in wanted and not record.state.final for record in self._ledger.request(request.id))
+
+    def prioritise(self, request_id: str, priority: int) -> dict[str, Any]:
+        """Have an open request's jobs done sooner; the status. What others want sooner stays so. Raises NotFound."""
+        request, jobs = self._opened(request_id)
+        request = replace(request, priority=priority)
+        self._store.put(layout.open_request(request_id), json.dumps(asdict(request)).encode())
+        self._submit(replace(request, force=False), [job for job in jobs if not self._finished(job)])
+        return self._status(request, jobs)
+
+    def tenant_of(self, request_id: str) -> str | None:
+        """Whose an open request is; None where there is none."""
+        request = self._read(request_id)
+        return request.tenant if request else None
+
+    def _read(self, request_id: str) -> Request | None:
+        data = self._store.get(layout.open_request(request_id)) if _ID.fullmatch(request_id) else None
+        return None if data is None else Request.from_store(data)
+
     def _provide(self, request: Request, sdist: Sdist) -> None:
         if request.is_local(sdist):
-            self._locals.require(request.kind, sdist)
+            self.require_local(request.tenant, request.kind, sdist)
             if reason := self._policies.policy.local_refusal(sdist):
                 raise refused(sdist, reason)
         else:
             self._sources.mirror(sdist)
+
+    def require_local(self, tenant: str, kind: JobKind, sdist: Sdist) -> None:
+        """Raise InputError unless a job of that kind may be made of a local sdist, for that tenant."""
+        if not self._tenancy.has(tenant, Thing.LOCAL, sdist.sha256):
+            raise unknown_local(sdist)
+        self._locals.require(kind, sdist)
 
     def awaited(self, request_id: str) -> list[str]:
         """The ids of the jobs that an open request asked for. Raises NotFound."""
@@ -171,10 +247,9 @@ class Requests:
         return self._status(*self._opened(request_id))
 
     def _opened(self, request_id: str) -> tuple[Request, list[Job]]:
-        data = self._store.get(layout.open_request(request_id)) if _ID.fullmatch(request_id) else None
-        if data is None:
+        request = self._read(request_id)
+        if request is None:
             raise NotFound(f"The farm knows no open request {request_id!r}.")
-        request = Request.from_store(data)
         return request, request.jobs(self.target(request.target, request.target_revision).queue)
 
     def close(self, request_id: str) -> None:
@@ -184,13 +259,17 @@ class Requests:
         self._ledger.cancel(request_id)
         self._store.delete(layout.open_request(request_id))
 
-    def cancel(self, name: str) -> list[JobStatus]:
+    def cancel(
+        self, name: str, *, of: Callable[[str], bool] = lambda _: True, jobs_too: bool = True
+    ) -> list[JobStatus]:
         """End an open request or, with all that wait for it, a job, whose id begins with `name`; the jobs that end.
 
-        A request takes along what nobody else wants, a job also what others wait for. Raises NotFound when `name` is
-        no beginning of just one id, or when the job is over.
+        A request takes along what nobody else wants, a job also what others wait for. Only requests `of` certain
+        tenants count, and with `jobs_too` jobs. Raises NotFound when `name` is no beginning of just one id, or when
+        the job is over.
         """
-        requests, jobs = self._open_ids(name), self._ledger.find(name)
+        requests = [found for found in self._open_ids(name) if of(self.tenant_of(found) or "")]
+        jobs = self._ledger.find(name) if jobs_too else []
         if len(requests) + len(jobs) > 1:
             raise NotFound(f"Several requests or jobs begin with {name!r}.", hint="Give more digits of it.")
         if not requests and not jobs:
@@ -295,11 +374,11 @@ class Requests:
 
     def _submit(self, request: Request, jobs: list[Job]) -> None:
         submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
-        states = self._ledger.submit(request.id, submissions, force=request.force)
+        states = self._ledger.submit(request.id, submissions, priority=request.priority, force=request.force)
         lost = [job.id for job in jobs if states.get(job.id) is JobState.DONE and not self._finished(job)]
         if lost:  # what they made is gone from the store
             self._ledger.forget(lost)
-            self._ledger.submit(request.id, submissions, force=request.force)
+            self._ledger.submit(request.id, submissions, priority=request.priority, force=request.force)
 
     def _finished(self, job: Job) -> bool:
         if job.kind is JobKind.WHEEL:
@@ -321,6 +400,9 @@ class Requests:
         made = {
             job.id: asdict(sdist) for job in jobs if job.kind is JobKind.SDIST and (sdist := self._locals.made(job))
         }
+        self._tenancy.grant(request.tenant, Thing.JOB, statuses)
+        self._tenancy.grant(request.tenant, Thing.WHEEL, {manifest.wheel.sha256 for manifest in manifests.values()})
+        self._tenancy.grant(request.tenant, Thing.LOCAL, {sdist["sha256"] for sdist in made.values()})
         return {
             "id": request.id,
             "requested": [job.id for job in jobs],

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
 from wheelfarm.job import LOCAL_VIEW, JobKind, JobState, Sdist
 from wheelfarm_services import layout
+from wheelfarm_services.access import principal_of
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.basic_auth import basic_credentials
 from wheelfarm_services.json_body import json_object, read_json_body
@@ -102,7 +103,7 @@ class SourceEndpoints:
         return stored_file(self.store, layout.sdist(asked.sdist.sha256), _IMMUTABLE)
 
     def account(self, http: HttpRequest) -> Response:
-        return JSONResponse(self.accounts.read(http.path_params["id"], self.sources))
+        return JSONResponse(self.accounts.read(principal_of(http).resolution(http.path_params["id"]), self.sources))
 
     async def mirror(self, http: HttpRequest) -> Response:
         await run_in_threadpool(self._mirror, await read_json_body(http))
@@ -233,4 +234,4 @@ def _pending() -> Response:
 def _resolution(http: HttpRequest) -> str:
     """The id of the resolution that asks: the user name of its credentials."""
     name = basic_credentials(http.headers.get("authorization", ""))[0]
-    return name if re.fullmatch(r"[0-9a-f]{32}", name) else NO_RESOLUTION
+    return principal_of(http).resolution(name) if re.fullmatch(r"[0-9a-f]{32}", name) else NO_RESOLUTION

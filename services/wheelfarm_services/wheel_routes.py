@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from wheelfarm.errors import NotFound
 from wheelfarm_services import layout
+from wheelfarm_services.access import principal_of
 from wheelfarm_services.answers import IMMUTABLE
 from wheelfarm_services.operation import BYTES, HTML, Answer, Operation, Parameter
 from wheelfarm_services.parameters import ANY_TEXT, TARGET, WHEEL_SHA256
@@ -16,6 +17,8 @@ from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.store import Store
 from wheelfarm_services.stored_file import stored_file
+from wheelfarm_services.tenancy import Tenancy, Thing
+from wheelfarm_services.wheel_index import WheelIndex, render_flat_page
 
 _RECIPE = {
     "type": "object",
@@ -29,9 +32,9 @@ _POLICY = {
 }
 
 
-def wheel_operations(store: Store, recipes: RecipeBook) -> list[Operation]:
+def wheel_operations(store: Store, recipes: RecipeBook, tenancy: Tenancy) -> list[Operation]:
     """Wheels, pages, recipes and the policy."""
-    endpoints = _Endpoints(store=store, recipes=recipes, policies=PolicyBook(store))
+    endpoints = _Endpoints(store=store, recipes=recipes, policies=PolicyBook(store), tenancy=tenancy)
     cached = {"Cache-Control": "How long it may be kept."}
     return [
         Operation(
@@ -83,18 +86,25 @@ class _Endpoints:
     store: Store
     recipes: RecipeBook
     policies: PolicyBook
+    tenancy: Tenancy
 
     def wheel(self, http: HttpRequest) -> Response:
         sha256, filename = http.path_params["sha256"], http.path_params["filename"]
+        self.tenancy.require_wheel(principal_of(http), sha256, filename)
         with suppress(InvalidWheelFilename):
             name, version, _, _ = parse_wheel_filename(filename.removesuffix(".metadata"))
             self.policies.policy.require_served(name, str(version))
         return stored_file(self.store, layout.wheel(sha256, filename), IMMUTABLE)
 
     def flat_page(self, http: HttpRequest) -> Response:
-        page = self.store.get(layout.flat_page(http.path_params["target"]))
+        target, principal = http.path_params["target"], principal_of(http)
+        page = self.store.get(layout.flat_page(target))
         if page is None:
-            raise NotFound(f"Nothing has been built for a target {http.path_params['target']!r}.")
+            raise NotFound(f"Nothing has been built for a target {target!r}.")
+        if not principal.sees_all:
+            entries = WheelIndex(self.store).entries(target)
+            seen = [entry for entry in entries if self.tenancy.sees(principal, Thing.WHEEL, entry.wheel.sha256)]
+            page = render_flat_page(target, seen)
         return Response(page, media_type=HTML, headers={"Cache-Control": "no-cache"})
 
     def policy(self, _: HttpRequest) -> Response:

@@ -29,6 +29,7 @@ from wheelfarm_services.log_writer import LogWriter, RunLog, stream_key
 from wheelfarm_services.operation import routes_of
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.tenancy import Tenancy
 
 JOB = make_job().id
 HEADERS = {"Authorization": "Bearer t"}
@@ -67,7 +68,7 @@ class LogFarm:
 @contextmanager
 def serving(farm: LogFarm) -> Iterator[None]:
     """Have the API of a farm's logs answer."""
-    operations = job_operations(_no_requests(), farm.ledger.as_ledger, farm.reader)
+    operations = job_operations(_no_requests(), farm.ledger.as_ledger, farm.reader, Tenancy(farm.store))
     app = Authenticated(Starlette(routes=routes_of(operations)), Access("t"))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)

@@ -28,6 +28,7 @@ class FakeLedger:
     errors: dict[str, Exception] = field(default_factory=dict)
     submitted: dict[str, list[Submission]] = field(default_factory=dict)
     forced: list[str] = field(default_factory=list)
+    priorities: dict[str, int] = field(default_factory=dict)
     suspended: list[Submission] = field(default_factory=list)
     completed: list[tuple[Claim, str]] = field(default_factory=list)
     failed: list[tuple[Claim, str, bool, float]] = field(default_factory=list)
@@ -68,9 +69,12 @@ class FakeLedger:
     def request_exists(self, request_id: str) -> bool:
         return request_id in self.submitted
 
-    def submit(self, request_id: str, jobs: Sequence[Submission], *, force: bool = False) -> dict[str, JobState]:
+    def submit(
+        self, request_id: str, jobs: Sequence[Submission], *, priority: int = 5, force: bool = False
+    ) -> dict[str, JobState]:
         self._fail("submit")
         self.submitted[request_id] = list(jobs)
+        self.priorities[request_id] = priority
         self.forced += [request_id] if force else []
         for job in jobs:
             self.records.setdefault(job.id, make_record(job.id, spec=job.spec))

@@ -33,6 +33,7 @@ from wheelfarm_services.requests import Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.upstream import Upstream
 from wheelfarm_services.wheel_index import WheelIndex
 
@@ -119,7 +120,10 @@ class Farm:
         )
         sources = SourceIndex(self.store, upstream)
         recipes = RecipeBook(self.store)
-        self.requests = Requests(self.store, self.ledger.as_ledger, sources, WheelIndex(self.store), recipes)
+        self.tenancy = Tenancy(self.store)
+        self.requests = Requests(
+            self.store, self.ledger.as_ledger, sources, WheelIndex(self.store), recipes, tenancy=self.tenancy
+        )
         services = Services(
             store=self.store,
             ledger=self.ledger.as_ledger,
@@ -127,6 +131,7 @@ class Farm:
             requests=self.requests,
             accounts=cast(Accounts, self.accounts),
             recipes=recipes,
+            tenancy=self.tenancy,
             logs=LogReader(self.store, "redis+socket:///nowhere"),
             fleet=cast(Fleet, NobodyWorks()),
             access=access or Access(TOKEN),

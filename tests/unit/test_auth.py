@@ -37,6 +37,7 @@ class TokenFarm(Farm):
     def __init__(self, folder: Path) -> None:
         self.file = folder / "tokens.toml"
         self.tokens: dict[str, tuple[str, dict[str, object]]] = {}
+        self.tenants: dict[str, int] = {}
         self.write()
         self.fake_limits = FakeLimits()
         self.now = NOW
@@ -54,7 +55,7 @@ class TokenFarm(Farm):
         return asgi_client(self.app, Authorization=f"Bearer {token}")
 
     def write(self) -> None:
-        lines = []
+        lines = [line for name, most in self.tenants.items() for line in (f"[tenants.{name}]", f"open_jobs = {most}")]
         for name, (_, facts) in self.tokens.items():
             lines += [f"[tokens.{name}]", *(f"{fact} = {_toml(value)}" for fact, value in facts.items())]
         replacement = self.file.with_suffix(".new")
@@ -188,7 +189,7 @@ def test_answers_that_are_no_operations_are_json_too(farm: TokenFarm) -> None:
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert answer.json()["error"] == "method-not-allowed"
     allowed = farm.client.post(f"/requests/{'ab' * 16}").headers["allow"]
-    assert set(allowed.split(", ")) == {"DELETE", "GET", "HEAD"}
+    assert set(allowed.split(", ")) == {"DELETE", "GET", "HEAD", "PATCH"}
 
 
 def test_unknown_fault_tells_nothing_of_itself(farm: TokenFarm) -> None:

@@ -14,6 +14,7 @@ from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.explanations import Explanations, explanation_operations
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.wheel_index import Manifest, WheelIndex
 
 TARGET = make_target().name
@@ -157,7 +158,7 @@ def test_build_requirement_that_left_the_index_leaves_the_rest_explained(index: 
 
 def test_route_answers_what_the_client_reads(index: Index) -> None:
     wheel = index.add("app")
-    client = operations_client(explanation_operations(index.store))
+    client = operations_client(explanation_operations(index.store, Tenancy(index.store)))
     by_name = client.get(f"/explanations/{TARGET}", params={"requirement": "app"})
     by_file = client.get(f"/explanations/{TARGET}", params={"filename": wheel.filename, "sha256": wheel.sha256})
     assert Explanation.from_json(by_name.json()) == Explanation.from_json(by_file.json())

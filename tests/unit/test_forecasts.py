@@ -26,6 +26,7 @@ from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.stated_build import StatedBuild
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -240,7 +241,9 @@ def test_doubts_are_those_that_the_sdist_states(
 
 def test_route_answers_in_the_order_of_the_question_and_refuses_what_is_malformed(services: Services) -> None:
     client = operations_client(
-        forecast_operations(services.store, services.ledger.as_ledger, services.sources, services.requests)
+        forecast_operations(
+            services.store, services.ledger.as_ledger, services.sources, services.requests, Tenancy(services.store)
+        )
     )
     sdists = [services.add(Project(name=name).sdist(), name=name) for name in ("b", "a")]
     question: dict[str, Any] = {"target": TARGET.name, "target_revision": TARGET.revision}

@@ -25,6 +25,7 @@ KEYS = {
     "flat_page": layout.flat_page(make_target().name),
     "target": layout.target(make_target().name, make_target().revision),
     "open_request": layout.open_request("ab" * 16),
+    "grant": layout.grant("team-a", "wheels", SHA256),
     "build_log": layout.build_log_chunk(make_job(), RUN, 0),
 }
 

@@ -99,7 +99,7 @@ def test_archive_that_can_be_no_sdist_is_refused(farm: Farm, data: bytes) -> Non
 def test_upload_is_bounded(tmp_path: Path) -> None:
     farm = Farm(tmp_path)
     accounts = farm.accounts
-    operations = local_operations(farm.store, cast(Accounts, accounts), most_bytes=1 << 20)
+    operations = local_operations(farm.store, cast(Accounts, accounts), farm.tenancy, most_bytes=1 << 20)
     with operations_client(operations) as client:
         assert client.put(f"/local/{'0' * 64}", content=b"x" * ((1 << 20) + 1)).status_code == 413
     assert list(farm.store.list("local/")) == []
