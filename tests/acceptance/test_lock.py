@@ -429,3 +429,22 @@ def test_a4_package_installed_from_a_prebuilt_wheel_is_replaced_by_the_farms(hom
         assert (info / "WHEEL").read_bytes() == wheel.read("app-1.0.dist-info/WHEEL")
         shipped = {line for line in wheel.read("app-1.0.dist-info/RECORD").decode().split() if "RECORD" not in line}
     assert shipped <= set((info / "RECORD").read_text().split())
+
+
+def test_warm_resolution_makes_no_request(home: Home) -> None:
+    """A farm that runs, asked by a client that has nothing: pages and metadata are the farm's own by then."""
+    home.upstream.add(
+        Project(name="app", requires_dist=["library"]),
+        Project(name="library", static=False, requires_dist=["deep"]),
+        Project(name="deep"),
+    )
+    counted = []
+    with remote(home) as settings:
+        for _ in range(2):
+            with open_home(home.upstream) as client:
+                client.settings.update(settings)
+                done = client.run("lock", "app")
+                assert done.code == 0, done.err
+                counted.append(len(home.upstream.requests))
+
+    assert counted == [6, 6]  # a page and an sdist each
