@@ -14,7 +14,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from wheelfarm.errors import InputError
 
-_FILE_BYTES = 4 << 20
+_FILE_BYTES = 16 << 20
 
 
 def project_requirements(path: Path, *, extras: Sequence[str] = (), all_extras: bool = False) -> list[str]:

@@ -141,3 +141,35 @@ def test_interpreter_that_cannot_be_used_is_refused_with_its_reason(home: Home) 
     assert (dull.code, teapot.code) == (7, 7)
     assert "not executable" in dull.err
     assert "I am a teapot" in teapot.err
+
+
+def test_files_in_files_lead_to_extras_of_extras_within_bounds_and_hashes(home: Home) -> None:
+    """Two included files, a variable, a byte order mark, continued lines, an extra that names others of its project,
+    what is for another platform, and the hash of something that is only needed, in the constraints."""
+    needed = Project(name="needed")
+    app = Project(
+        name="app",
+        extras=["all", "web", "win"],
+        requires_dist=[
+            *("app[web]; extra == 'all'", "app[win]; extra == 'all'"),
+            *("webby; extra == 'web'", "windy; sys_platform == 'win32' and extra == 'win'"),
+        ],
+    )
+    home.upstream.add(
+        app, needed, Project(name="needed", version="2.0"), Project(name="webby", requires_dist=["needed"])
+    )
+    digest = hashlib.sha256(needed.sdist()).hexdigest()
+    (home.root / "deep").mkdir()
+    (home.root / "deep" / "bounds.txt").write_bytes(
+        f"needed \\\n  <2 \\\n  --hash=sha256:{digest}\n".encode("utf-8-sig")
+    )
+    written(home, "deep/more.txt", "-c bounds.txt\nApp[ALL] ; python_version >= '3' \\\n  # all of it\n")
+
+    words = ("install", "--venv", "env", "-r", written(home, "asked.txt", "-r ${WHERE}/more.txt\n"))
+    done = home.run(*words, environment={"WHERE": "deep"})
+    (home.root / "deep" / "bounds.txt").write_text(f"needed<2 --hash=sha256:{'0' * 64}\n")
+    other = home.run(*words, environment={"WHERE": "deep"})
+
+    assert done.code == 0, done.err
+    assert sorted(done.out.split()) == ["app==1.0", "needed==1.0", "webby==1.0"]
+    assert (other.code, "needed-1.0.tar.gz" in other.err) == (14, True)

@@ -76,7 +76,7 @@ def test_absent_and_oversized_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="can't be read"):
         project_requirements(tmp_path / "pyproject.toml")
     with pytest.raises(InputError, match="larger than"):
-        project_requirements(write(tmp_path, "#" * (5 << 20)))
+        project_requirements(write(tmp_path, "#" * (17 << 20)))
 
 
 def test_dependency_group_is_found_with_what_it_includes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
