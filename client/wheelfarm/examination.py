@@ -165,11 +165,10 @@ def _is_here(requirement: Requirement, version_of: Callable[[str], str]) -> bool
 
 
 def _broker(settings: Settings) -> Check:
-    from wheelfarm.embedded import runtime_folder
-    from wheelfarm.keeper import broker_command
+    from wheelfarm.broker import broker_server
 
     try:
-        server = broker_command(runtime_folder(settings.store, os.environ))[0]
+        server = broker_server()
         done = subprocess.run([server, "--version"], capture_output=True, text=True, check=True)
     except FarmUnavailable as error:
         return failed("Valkey or Redis", error)

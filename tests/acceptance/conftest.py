@@ -93,6 +93,11 @@ class Home:
         mine = {name: str(self.root / folder) for name, folder in folders.items()}
         return {**kept, **mine, "WHEELFARM_INDEX": self.upstream.url, **self.settings}
 
+    @property
+    def start_words(self) -> list[str]:
+        """The command's name."""
+        return [sys.executable, "-m", "wheelfarm"]
+
     def start(self, *words: str | Path, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
         """The command, running, in a process group of its own."""
         return subprocess.Popen(
