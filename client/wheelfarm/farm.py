@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
     from wheelfarm.farm_status import FarmStatus
     from wheelfarm.forecast import Forecast
     from wheelfarm.garbage import GarbageReport, GarbageRules
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,49 +258,56 @@ class Farm:
 
     def download(self, wheel: BuiltWheel, path: Path) -> None:
         """Fetch a wheel to `path`, whole or not at all. Raises HashMismatch when the bytes are not the promised."""
-        partial = path.with_name(f".{path.name}.{wheel.sha256[:12]}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._patiently(partial(self._download, wheel, path), self._patience_s)
+
+    def _download(self, wheel: BuiltWheel, path: Path) -> None:
+        partly = path.with_name(f".{path.name}.{wheel.sha256[:12]}.part")
         digest = hashlib.sha256()
         try:
             with (
                 self._http.stream("GET", f"/wheels/{wheel.sha256}/{wheel.filename}") as answer,
-                partial.open("wb") as file,
+                partly.open("wb") as file,
             ):
                 if answer.is_error:
                     answer.read()
-                    raise _reported(answer)
+                    raise _refusal(answer)
                 for chunk in answer.iter_bytes():
                     digest.update(chunk)
                     file.write(chunk)
             if digest.hexdigest() != wheel.sha256:
                 raise HashMismatch(f"{wheel.filename} came with sha256 {digest.hexdigest()}, not {wheel.sha256}.")
-            partial.replace(path)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+            partly.replace(path)
         finally:
-            partial.unlink(missing_ok=True)
+            partly.unlink(missing_ok=True)
 
     def _call(
         self, method: str, path: str, *, patience_s: float | None = None, file: Path | None = None, **content: Any
     ) -> httpx.Response:
-        deadline = time.monotonic() + (self._patience_s if patience_s is None else patience_s)
-        pause = 0.05
+        def request() -> httpx.Response:
+            with file.open("rb") if file else nullcontext() as body:
+                answer = self._http.request(method, path, content=body, **content)
+            if answer.is_error:
+                raise _refusal(answer)
+            return answer
+
+        return self._patiently(request, self._patience_s if patience_s is None else patience_s)
+
+    def _patiently(self, attempt: Callable[[], T], patience_s: float) -> T:
+        """The attempt's result, tried again while a part of the farm is away."""
+        deadline, pause_s = time.monotonic() + patience_s, 0.05
         while True:
             try:
-                with file.open("rb") if file else nullcontext() as body:
-                    answer = self._http.request(method, path, content=body, **content)
-                if not answer.is_error:
-                    return answer
-                failure: WheelfarmError = _reported(answer)
-                if answer.status_code != FarmUnavailable.status:
-                    raise failure
+                return attempt()
+            except _Away as away:
+                failure = away.error
             except httpx.TransportError as error:
                 failure = self._unreachable(error)
             self._check()
             if time.monotonic() > deadline:
                 raise failure
-            time.sleep(pause)
-            pause = min(1.0, pause * 2)
+            time.sleep(pause_s)
+            pause_s = min(1.0, pause_s * 2)
 
     def _unreachable(self, error: Exception) -> FarmUnavailable:
         return FarmUnavailable(
@@ -312,6 +322,19 @@ def _lines(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         *lines, left = (left + piece).split("\n")
         yield from lines
+
+
+class _Away(Exception):
+    """The farm says that a part of it is away, which may pass."""
+
+    def __init__(self, error: WheelfarmError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _refusal(answer: httpx.Response) -> Exception:
+    error = _reported(answer)
+    return _Away(error) if answer.status_code == FarmUnavailable.status else error
 
 
 def _reported(answer: httpx.Response) -> WheelfarmError:

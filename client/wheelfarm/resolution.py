@@ -9,6 +9,7 @@ requests), an account of what was missing, and the caller asks again when it is 
 import json
 import subprocess
 import tempfile
+import time
 import tomllib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,7 @@ from wheelfarm.errors import (
     PolicyRefused,
     ProtocolError,
     UnknownProject,
+    WheelfarmError,
     error_from_json,
 )
 from wheelfarm.job import Sdist
@@ -42,6 +44,10 @@ from wheelfarm.target_markers import uv_options
 _ALLOWING_PRERELEASES = ["--prerelease", "allow"]
 _OUTPUT = "pylock.toml"
 _NONE: Mapping[str, str] = MappingProxyType({})
+_UNANSWERED = "failed to fetch"
+"""What uv says when it did not come to a verdict, for want of an answer: what is no fault of the requirements, unless
+the account of the resolution tells of one."""
+_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +112,14 @@ class SourceIndexClient(Protocol):
     def see_local(self, resolution_id: str, sdists: Sequence[Sdist]) -> None: ...
 
 
+class _Unanswered(Exception):
+    """A part of the farm (API, Redis, store) was away, which may pass; `error` says so to users."""
+
+    def __init__(self, error: WheelfarmError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 def source_index_path(target: Target, *, estimate: bool = False) -> str:
     """The path of the source index as one target revision sees it, or of the one for estimates."""
     return f"/source/{'estimate' if estimate else 'default'}/{target.name}/{target.revision[:16]}/simple/"
@@ -122,6 +136,7 @@ def resolve(
     preferred: Mapping[str, str] = _NONE,
     prerelease: bool = False,
     retry: bool = False,
+    patience_s: float = 20.0,
 ) -> Resolution | MetadataPending:
     """Resolve for a target: by its Python version, platform and markers, never by those of this machine. Safe to
     repeat; a warm repetition takes some ten milliseconds.
@@ -131,8 +146,30 @@ def resolve(
     `retry` metadata that could not be computed before is pending anew.
 
     Raises UnknownProject, NoSdist, UpstreamError, HashMismatch or BadSdist when the source index knows the reason, and
-    NoSolution with uv's explanation otherwise.
+    NoSolution with uv's explanation otherwise; FarmUnavailable when for `patience_s` nobody answered.
     """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return _resolve(requirements, target, farm, cache_dir, constraints, local, preferred, prerelease, retry)
+        except _Unanswered as unanswered:
+            if time.monotonic() > deadline:
+                raise unanswered.error from None
+        time.sleep(_PAUSE_S)
+
+
+def _resolve(
+    requirements: Sequence[str],
+    target: Target,
+    farm: SourceIndexClient,
+    cache_dir: Path,
+    constraints: Sequence[str],
+    local: Sequence[Sdist],
+    preferred: Mapping[str, str],
+    prerelease: bool,
+    retry: bool,
+) -> Resolution | MetadataPending:
+    """Resolve once. Raises _Unanswered where a part of the farm was away meanwhile, and what `resolve` does."""
     resolution_id = uuid.uuid4().hex
     if local:
         farm.see_local(resolution_id, local)
@@ -145,9 +182,17 @@ def resolve(
         return read_lock(done.stdout)
     account = farm.account(resolution_id)
     if account.errors and not (retry and account.pending):
-        raise error_from_json(account.errors[0])
+        error = error_from_json(account.errors[0])
+        raise _Unanswered(error) if type(error) is FarmUnavailable else error
     if account.pending:
         return MetadataPending(sdists=account.pending)
+    if _UNANSWERED in done.stderr.lower() and not account.unknown:
+        raise _Unanswered(
+            FarmUnavailable(
+                f"The source index did not answer the resolver.\n{done.stderr.strip()}",
+                hint="A part of the farm went away meanwhile. Finished wheels are kept: run the command again.",
+            )
+        )
     raise explained(requirements, account, done.stderr.strip())
 
 

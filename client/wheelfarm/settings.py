@@ -37,6 +37,8 @@ class Settings:
     lease_s: float = 30.0
     drain_s: float = 25.0
     """How long a worker that is told to end goes on with the jobs that it has; then it hands them back."""
+    store_patience_s: float = 900.0
+    """How long a worker keeps what it has made while the store can't be reached; then its job fails, to be retried."""
     build_timeout_s: float = 3600.0
     build_memory_mib: int = 8192
     build_disk_mib: int = 4096
@@ -57,6 +59,8 @@ class Settings:
     """The file of the tokens that the API takes beside `token`: digests, never secrets (docs/tokens.md)."""
     audit: Path = Path()
     """Where the API writes who did what, one JSON line each; not given: into its log."""
+    logs: Path = Path()
+    """A folder for the logs of services and workers, a file each that is rotated; else they go to stderr."""
     worker: str = ""
     """The worker's name. One that is given again says that its former bearer is dead: its jobs are taken back."""
 
@@ -219,12 +223,14 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "slots": _number(int, 1, 64),
     "lease_s": _number(float, 1, 3600),
     "drain_s": _number(float, 0, 7 * 86400),
+    "store_patience_s": _number(float, 0, 7 * 86400),
     "build_timeout_s": _number(float, 1, 7 * 86400),
     "build_memory_mib": _number(int, 64, 1 << 20),
     "build_disk_mib": _number(int, 64, 1 << 20),
     "build_cores": _number(int, 0, 1024),
     "recipes": _path,
     "policy": _path,
+    "logs": _path,
     "worker": _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "letters, digits, . _ and -, 100 at most"),
     "tokens": _path,
     "audit": _path,

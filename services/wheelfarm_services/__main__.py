@@ -17,7 +17,7 @@ from wheelfarm_services.audit import keep_audit
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.log_reader import LogReader
-from wheelfarm_services.logs import log_to_stderr
+from wheelfarm_services.logs import log_to_file, log_to_stderr
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.recipe_book import RecipeBook
@@ -52,6 +52,8 @@ def main(fd: int | None, listen: str, embedded_since: float | None, as_json: boo
     log_to_stderr()
     try:
         settings = Settings.from_environment(os.environ, required=["broker"])
+        if settings.logs.name:
+            log_to_file(settings.logs, "services")
         if fd is not None:
             listener = socket.socket(fileno=fd)
         else:

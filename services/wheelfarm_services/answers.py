@@ -2,6 +2,7 @@
 
 import math
 
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
@@ -28,6 +29,8 @@ def error_answer(http: HttpRequest, error: WheelfarmError) -> Response:
 
 def fault_answer(http: HttpRequest, error: Exception) -> Response:
     """The answer for a fault of the farm itself: its kind, and nothing of what it says."""
+    if isinstance(error, RedisError):  # the broker is away, which passes
+        return error_answer(http, FarmUnavailable(f"The farm's broker can't be used ({type(error).__name__})."))
     return error_answer(http, WheelfarmError(f"The farm failed: {type(error).__name__}."))
 
 

@@ -63,6 +63,7 @@ class Worker:
             pipeline=Pipeline(work),
             worker="w1",
             lease_s=lease_s,
+            ending=threading.Event(),
         )
 
     def fail(self, error: Exception) -> tuple[Failure, bool, float]:

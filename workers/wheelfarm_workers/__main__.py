@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from wheelfarm.worker import ServedTarget, WorkerRecord
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.log_writer import LogWriter
-from wheelfarm_services.logs import log_to_stderr
+from wheelfarm_services.logs import log_to_file, log_to_stderr
 from wheelfarm_services.refusal import refuse
 from wheelfarm_services.store import open_store
 from wheelfarm_services.targets import define, queue_of
@@ -29,6 +30,7 @@ from wheelfarm_workers.drain import Drain
 from wheelfarm_workers.driver import lay_out_driver
 from wheelfarm_workers.failure import disk_full
 from wheelfarm_workers.job_run import JobRunner
+from wheelfarm_workers.patient_store import PatientStore
 from wheelfarm_workers.pipeline import Pipeline
 from wheelfarm_workers.presence import Presence
 from wheelfarm_workers.sandbox import Limits, Sandbox
@@ -67,6 +69,8 @@ def main(queues: tuple[str, ...], targets: tuple[str, ...], as_json: bool) -> No
 def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, ...]) -> None:
     """Serve the queues, or the queues of these targets, with as many slots as the settings give, until SIGTERM."""
     name = settings.worker or f"{socket.gethostname()[:60]}-{uuid.uuid4().hex[:8]}"
+    if settings.logs.name:
+        log_to_file(settings.logs, f"worker-{name}")
     cache = settings.cache / "worker"
     with ExitStack() as stack:
         workplace = open_workplace(cache / "work", name)
@@ -77,7 +81,8 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         sandbox.probe()
         app = celery_app(settings.broker)
         ledger = Ledger(settings.broker, wake=Wakeups(app))
-        store = open_store(settings)
+        ending = threading.Event()
+        store = PatientStore(open_store(settings), patience_s=settings.store_patience_s, ending=ending)
         own = OwnTargets(own_target(target, settings) for target in targets)
         for target in own.targets:
             define(store, target)
@@ -99,7 +104,9 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
             cores=settings.build_cores or cores_of(limits),
         )
         logs = stack.enter_context(LogWriter(redis_client(settings.broker), store))
-        runner = JobRunner(ledger=ledger, logs=logs, pipeline=pipeline, worker=name, lease_s=settings.lease_s)
+        runner = JobRunner(
+            ledger=ledger, logs=logs, pipeline=pipeline, worker=name, lease_s=settings.lease_s, ending=ending
+        )
         drain = Drain(runner, grace_s=settings.drain_s, began=presence.drain, last_act=sandbox.close)
         stack.enter_context(presence)
         served = [*queues, *(target.queue for target in record.targets)]

@@ -1,6 +1,7 @@
 """Environment and build: trees made once a wheel, laid together, and the driver run in a sandbox upon them."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.plan import PlannedBuild, StagedSdist
 from wheelfarm_workers.sandbox import Limits, Mount, Sandbox, SandboxRun
 from wheelfarm_workers.trees import TreeMaker
+
+logger = logging.getLogger(__name__)
 
 BUILD_ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
@@ -68,6 +71,7 @@ class Builder:
             environment=_environment(staged),
         )
         hold.log(_heading(planned).encode())
+        logger.info("build begins", extra={"job": staged.job.id[:12], "sdist": str(staged.job.sdist)})
         result = self._sandbox.run(run, log=hold.log, cancelled=hold.cancelled)
         answer = read_answer(result, str(staged.job.sdist), limits)
         try:

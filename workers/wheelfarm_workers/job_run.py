@@ -21,9 +21,19 @@ class JobPipeline(Protocol):
 
 
 class JobRunner:
-    """Runs the jobs of one worker; its methods may be called from several threads at once."""
+    """Runs the jobs of one worker; its methods may be called from several threads at once. `ending` is set when what
+    runs shall be handed back, for those that wait to see it."""
 
-    def __init__(self, *, ledger: Ledger, logs: LogWriter, pipeline: JobPipeline, worker: str, lease_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        logs: LogWriter,
+        pipeline: JobPipeline,
+        worker: str,
+        lease_s: float,
+        ending: threading.Event,
+    ) -> None:
         self._ledger = ledger
         self._logs = logs
         self._pipeline = pipeline
@@ -32,7 +42,7 @@ class JobRunner:
         self._holds: set[ClaimedHold] = set()
         self._changed = threading.Condition()
         self._takes_new = True
-        self._hands_back = False
+        self._ending = ending
 
     def run_all(self, queue: str) -> None:
         """Run jobs of the queue until none can be claimed: one token is enough to wake a slot, and slots don't wait
@@ -56,7 +66,7 @@ class JobRunner:
     def hand_back(self) -> None:
         """End what runs, sandboxes included; each job is queued again as soon as it has ended."""
         with self._changed:
-            self._hands_back = True
+            self._ending.set()
             for hold in self._holds:
                 hold.hand_back()
 
@@ -77,7 +87,7 @@ class JobRunner:
         with ClaimedHold(self._ledger, claim, self._lease_s, log) as hold:
             with self._changed:
                 self._holds.add(hold)
-                if self._hands_back:
+                if self._ending.is_set():
                     hold.hand_back()
             try:
                 self._run_held(claim, hold, log)
