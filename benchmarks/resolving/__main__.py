@@ -17,7 +17,7 @@ import click
 from benchmarks.measure import CommandFailed
 from benchmarks.resolving.proxy import counting_proxy, counts_of
 from benchmarks.resolving.tools import TOOLS, Pip, Uv, Wheelfarm
-from wheelfarm_services.upstream import default_index_url
+from wheelfarm_services.upstreams import default_index_url
 
 SETS = {
     "requests": ("requests",),

@@ -79,7 +79,8 @@ class Account:
 
     `errors` are errors as `WheelfarmError.to_json` writes them; `without_sdist` maps each project that has such to the
     versions without an sdist, oldest first, and `with_sdist` the same projects to their other versions; `refused` maps
-    projects to their versions that policy lets no sdist in of, each with the reason.
+    projects to their versions that policy lets no sdist in of, each with the reason. `remarks` are what people should
+    know of pages on which they find nothing.
     """
 
     pending: tuple[Sdist, ...] = ()
@@ -87,6 +88,7 @@ class Account:
     without_sdist: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     with_sdist: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     refused: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     errors: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
@@ -97,6 +99,7 @@ class Account:
             without_sdist={name: tuple(found) for name, found in value["without_sdist"].items()},
             with_sdist={name: tuple(found) for name, found in value["with_sdist"].items()},
             refused={name: dict(found) for name, found in value.get("refused", {}).items()},
+            remarks=tuple(value["remarks"]),
             errors=tuple(value["errors"]),
         )
 
@@ -335,6 +338,7 @@ def explained(requirements: Sequence[str], account: Account, explanation: str) -
             hint=f"Ask for a version that was published with one, as .tar.gz or .zip.\n{explanation}",
         )
     told = f"\n{_refusals(account.refused)}." if account.refused else ""
+    told += "".join(f"\nnote: {remark}" for remark in account.remarks)
     return NoSolution(f"No set of sdists satisfies {asked}.\n{explanation}{told}")
 
 

@@ -44,6 +44,11 @@ class Settings:
     build_disk_mib: int = 4096
     build_cores: int = 0
     """How many cores one build may use at once; 0: as many as the worker has, and memory of 1 GiB each allows."""
+    upstreams: Path = Path()
+    """The file that says which upstreams sdists come from; without one they come from `index`, or from the index that
+    this machine's tools use."""
+    offline: bool = False
+    """Whether the source index asks no upstream: it lists and gives what is in the store."""
     recipes: Path = Path()
     """The operator's own recipe files; one of a project that the farm has a recipe for replaces it."""
     policy: Path = Path()
@@ -166,6 +171,12 @@ def _endpoint(name: str, value: str) -> str:
     return _url("http", "https")(name, value)
 
 
+def _switch(name: str, value: str) -> bool:
+    if value not in ("0", "1"):
+        raise _malformed(name, value, "1 or 0")
+    return value == "1"
+
+
 def _path(name: str, value: str) -> Path:
     return Path(value).absolute()
 
@@ -231,6 +242,8 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "recipes": _path,
     "policy": _path,
     "logs": _path,
+    "upstreams": _path,
+    "offline": _switch,
     "worker": _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "letters, digits, . _ and -, 100 at most"),
     "tokens": _path,
     "audit": _path,

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from functools import cache, partial
 from pathlib import Path
 
 import click
@@ -28,7 +29,7 @@ from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import open_store
 from wheelfarm_services.targets import RegisteredTargets, ServedTargets
 from wheelfarm_services.tenancy import Tenancy
-from wheelfarm_services.upstream import Upstream, default_index_url
+from wheelfarm_services.upstreams import Upstreams, routes_of
 from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
 
@@ -74,9 +75,12 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     redis = redis_client(settings.broker)
     wake = Wakeups(celery_app(settings.broker))
     ledger = Ledger(settings.broker, wake=wake, patience_s=5.0)
-    sources = SourceIndex(store, Upstream(settings.index or default_index_url(os.environ)))
     policies = PolicyBook(store)
     policies.publish(_given(settings.policy))
+    routes = cache(partial(routes_of, settings, os.environ))
+    if settings.upstreams.name:
+        routes()  # what is wrong with the file is told at start
+    sources = SourceIndex(store, Upstreams(routes, store, offline=settings.offline))
     recipes = RecipeBook(store)
     recipes.publish(_given(settings.recipes))
     fleet = Fleet(redis)

@@ -9,7 +9,7 @@ from redis import Redis
 
 from wheelfarm.errors import WheelfarmError
 from wheelfarm.job import Sdist
-from wheelfarm_services.upstream import ProjectPage
+from wheelfarm_services.upstreams import ProjectPage
 
 _TTL_S = 900
 Kind = Literal["pending", "unknown", "page", "error"]
@@ -34,7 +34,7 @@ class Accounts:
         self._note(resolution_id, "unknown", name)
 
     def page(self, resolution_id: str, name: str) -> None:
-        """The project's page was given, and upstream has versions without an sdist, or that policy refuses."""
+        """The project's page was given, and there is more to it than its sdists."""
         self._note(resolution_id, "page", name)
 
     def error(self, resolution_id: str, error: WheelfarmError) -> None:
@@ -62,6 +62,7 @@ class Accounts:
             "without_sdist": {page.name: page.without_sdist for page in listed},
             "with_sdist": {page.name: _versions(page) for page in listed},
             "refused": {page.name: page.refused for page in listed if page.refused},
+            "remarks": sorted({remark for page in listed for remark in page.remarks}),
             "errors": [value for kind, value in notes if kind == "error"],
         }
 

@@ -8,7 +8,7 @@ from packaging.version import Version
 
 from wheelfarm.policy import Candidate, Policy, Prebuilt, prebuilt_expired
 from wheelfarm_services.policy_book import PolicyBook
-from wheelfarm_services.upstream import ListedSdist, ProjectPage
+from wheelfarm_services.upstreams import ListedSdist, ProjectPage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,10 @@ class Admission:
             )
             self._admitted[whole.name] = known
         return known.page
+
+    def takes_wheels(self, name: str) -> bool:
+        """Whether there is an exception for wheels of a project: of others nobody has to know what wheels there are."""
+        return any(one.project == name for one in self._book.policy.prebuilt)
 
     def require(self, listed: ListedSdist) -> None:
         """Raise PolicyRefused unless it may enter."""
@@ -77,7 +81,13 @@ def _listed(exception: Prebuilt, whole: ProjectPage) -> ListedSdist | None:
     """An exception's wheel as upstream lists it."""
     for wheel in whole.wheels:
         if (wheel.sha256, wheel.filename) == (exception.sha256, exception.filename):
-            return ListedSdist(sdist=exception.source, url=wheel.url, requires_python=wheel.requires_python)
+            return ListedSdist(
+                sdist=exception.source,
+                url=wheel.url,
+                requires_python=wheel.requires_python,
+                upstream=wheel.upstream,
+                passed_over=wheel.passed_over,
+            )
     return None
 
 

@@ -17,6 +17,11 @@ def sdist_record(sha256: str) -> str:
     return f"sdists/{sha256}/record.json"
 
 
+def upstream_page(upstream: str, name: str) -> str:
+    """What an upstream said of a project last: a cache, and what an offline farm resolves by."""
+    return f"upstreams/{upstream}/{name}.json"
+
+
 def local_archive(sha256: str) -> str:
     """The bytes of what a client sent, a packed tree or an sdist, or of the sdist that was made of a tree."""
     return f"local/{sha256}/archive"

@@ -20,7 +20,7 @@ from wheelfarm_services.sdist_head import SdistHead, bad_archive, read_head
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.static_metadata import static_metadata
 from wheelfarm_services.store import Store
-from wheelfarm_services.upstream import ListedSdist, ProjectPage
+from wheelfarm_services.upstreams import ListedSdist, ProjectPage
 
 
 class LocalSources:

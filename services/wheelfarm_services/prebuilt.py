@@ -12,7 +12,7 @@ from wheelfarm.errors import BadWheel
 from wheelfarm.job import Sdist
 from wheelfarm.target import Target, native_tags
 from wheelfarm_services.sdist_head import BoundedReads
-from wheelfarm_services.upstream import ListedSdist, ProjectPage
+from wheelfarm_services.upstreams import ListedSdist, ProjectPage
 
 _METADATA_BYTES = 4 << 20
 _MACHINES = ("manylinux", "linux")

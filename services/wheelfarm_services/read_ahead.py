@@ -25,7 +25,7 @@ from wheelfarm.requirement_path import requires_dist_of
 from wheelfarm.target import Target
 from wheelfarm.target_markers import marker_environment
 from wheelfarm_services.source_index import SourceIndex
-from wheelfarm_services.upstream import ListedSdist
+from wheelfarm_services.upstreams import ListedSdist
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.prebuilt import wheel_metadata
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.sdist_metadata import SdistMetadata
-from wheelfarm_services.static_metadata import resolving_fields, static_metadata
+from wheelfarm_services.static_metadata import offered_metadata, resolving_fields, static_metadata
 from wheelfarm_services.store import Store
-from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream
+from wheelfarm_services.upstreams import ListedSdist, ProjectPage, Upstreams
 
 _PAGE_AGE_S = 600.0
 
@@ -34,13 +34,13 @@ class _Remembered:
 
 
 class SourceIndex:
-    """One source view: its upstream, and the store that it mirrors sdists into."""
+    """One source view: its upstreams, and the store that it mirrors sdists into."""
 
-    def __init__(self, store: Store, upstream: Upstream, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: Store, upstreams: Upstreams, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._upstream = upstream
+        self._upstreams = upstreams
         self._clock = clock
-        self._pages: dict[str, _Remembered] = {}
+        self._pages: dict[tuple[str, bool], _Remembered] = {}
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._admission = Admission(PolicyBook(store))
@@ -52,11 +52,12 @@ class SourceIndex:
 
     def _whole_page(self, name: str) -> ProjectPage | None:
         """Everything that upstream lists of a project."""
+        wheels = self._admission.takes_wheels(name)
         with self._lock(f"page {name}"):
-            remembered = self._pages.get(name)
+            remembered = self._pages.get((name, wheels))
             if remembered is None or self._clock() - remembered.read_at > _PAGE_AGE_S:
-                remembered = _Remembered(page=self._upstream.page(name), read_at=self._clock())
-                self._pages[name] = remembered
+                page = self._upstreams.page(name, wheels=wheels)
+                remembered = self._pages[name, wheels] = _Remembered(page=page, read_at=self._clock())
             return remembered.page
 
     def mirror(self, sdist: Sdist) -> None:
@@ -96,7 +97,7 @@ class SourceIndex:
 
     def _stated_metadata(self, sdist: Sdist) -> bytes | None:
         if not sdist.is_prebuilt:
-            return static_metadata(sdist, self.head(sdist))
+            return static_metadata(sdist, self.head(sdist)) or self._trusted(sdist)
         with self._opened(sdist) as file:
             return resolving_fields(wheel_metadata(sdist, file))
 
@@ -105,6 +106,12 @@ class SourceIndex:
         if file is None:
             raise NotFound(f"{sdist.filename} is not in the store.")
         return file
+
+    def _trusted(self, sdist: Sdist) -> bytes | None:
+        """What upstream says of the version, where its metadata is trusted, as far as resolvers can read it."""
+        page = self.page(sdist.name)
+        offered = self._upstreams.trusted_metadata(page, sdist) if page else None
+        return offered_metadata(sdist, offered) if offered is not None else None
 
     def find(self, name: str, sha256: str) -> Sdist:
         """The listed sdist of a project with that sha256. Raises NotFound, and PolicyRefused when it may not enter."""
@@ -145,7 +152,7 @@ class SourceIndex:
     def _bring(self, listed: ListedSdist) -> None:
         with TemporaryDirectory(prefix="wheelfarm-mirror-") as folder:
             path = Path(folder) / "sdist"
-            self._upstream.fetch(listed, path)
+            self._upstreams.fetch(listed, path)
             self._store.put_file(layout.sdist(listed.sdist.sha256), path)
         self._store.put(layout.sdist_record(listed.sdist.sha256), json.dumps(asdict(listed)).encode())
 

@@ -16,9 +16,10 @@ _ACCOUNT = {
         "without_sdist": dict[str, list[str]],
         "with_sdist": dict[str, list[str]],
         "refused": dict[str, dict[str, str]],
+        "remarks": list[str],
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Error"}},
     },
-    "required": ["pending", "unknown", "without_sdist", "with_sdist", "errors"],
+    "required": ["pending", "unknown", "without_sdist", "with_sdist", "remarks", "errors"],
 }
 _REVISION = Parameter(name="revision", told="The target's revision, or its first digits.", form="[0-9a-f]{4,64}")
 _PROJECT = Parameter(name="project", told="The project's normalised name.", form=ANY_TEXT)

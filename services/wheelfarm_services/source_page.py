@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from wheelfarm_services.upstream import ListedSdist, ProjectPage
+from wheelfarm_services.upstreams import ListedSdist, ProjectPage
 
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 SIMPLE_HTML = "text/html"

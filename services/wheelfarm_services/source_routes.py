@@ -58,7 +58,7 @@ class SourceEndpoints:
         if page is None:
             self.accounts.unknown(resolution, name)
             raise NotFound(f"The upstream index has no project {name}.")
-        if page.without_sdist or page.refused:
+        if page.without_sdist or page.refused or page.remarks:
             self.accounts.page(resolution, name)
         if page.prebuilt:
             target = self.requests.target(path["target"], self._full_revision(path["target"], path["revision"]))

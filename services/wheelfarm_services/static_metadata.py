@@ -11,6 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import Version
 
+from wheelfarm.errors import BadSdist
 from wheelfarm.job import Sdist
 from wheelfarm_services.sdist_head import SdistHead, bad_archive
 
@@ -39,6 +40,17 @@ def probable_metadata(sdist: Sdist, head: SdistHead) -> bytes:
     if _valid(stated):
         return stated
     return f"Metadata-Version: 2.1\nName: {sdist.name}\nVersion: {sdist.version}\n".encode()
+
+
+def offered_metadata(sdist: Sdist, metadata: bytes) -> bytes | None:
+    """What a wheel's METADATA tells resolvers of a version; None where it is of another one, or can't be read."""
+    message = email.parser.BytesParser().parsebytes(metadata, headersonly=True)
+    try:
+        _require_same(sdist, str(message["Name"] or ""), str(message["Version"] or ""))
+    except BadSdist:
+        return None
+    fields = resolving_fields(metadata)
+    return fields if _valid(fields) else None
 
 
 def resolving_fields(metadata: bytes) -> bytes:

@@ -21,7 +21,7 @@ from tests.acceptance.test_install import run_python
 from tests.support.kinds import SDISTS
 from tests.support.projects import make_tar_gz, record_hash
 from tests.support.upstream import PassingThrough
-from wheelfarm_services.upstream import default_index_url
+from wheelfarm_services.upstreams import default_index_url
 
 pytestmark = pytest.mark.index
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Home
-from wheelfarm_services.upstream import default_index_url
+from wheelfarm_services.upstreams import default_index_url
 
 pytestmark = pytest.mark.index
 

@@ -13,7 +13,7 @@ from tests.acceptance.conftest import Done, Home, open_home
 from tests.support.kinds import HELPER, KINDS, Kind
 from tests.support.tables import Table, tables
 from tests.support.upstream import PassingThrough, Upstream
-from wheelfarm_services.upstream import default_index_url
+from wheelfarm_services.upstreams import default_index_url
 
 PAGE = "sdists.md"
 

@@ -9,7 +9,7 @@ from tests.acceptance.conftest import Home
 from tests.acceptance.test_recipes import build_log, write_recipe
 from tests.support.projects import Project, make_tar_gz
 from tests.support.upstream import PassingThrough
-from wheelfarm_services.upstream import default_index_url
+from wheelfarm_services.upstreams import default_index_url
 
 TELLS = """
 import os

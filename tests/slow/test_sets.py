@@ -19,7 +19,7 @@ from tests.acceptance.conftest import Done, Home, open_home
 from tests.slow.well_known import OLD, WELL_KNOWN, WellKnown
 from tests.support.tables import Table, cells_of, tables
 from tests.support.upstream import PassingThrough
-from wheelfarm_services.upstream import default_index_url
+from wheelfarm_services.upstreams import default_index_url
 
 pytestmark = [pytest.mark.index, pytest.mark.slow]
 

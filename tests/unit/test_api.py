@@ -14,6 +14,7 @@ import pytest
 from tests.support.asgi import asgi_client
 from tests.support.ledger import FakeLedger, make_record
 from tests.support.projects import Project
+from tests.support.upstreams import upstreams_of
 from tests.support.values import make_built_wheel, make_job, make_target
 from wheelfarm.errors import FarmUnavailable, WheelfarmError
 from wheelfarm.event_stream import read_events
@@ -34,7 +35,6 @@ from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.tenancy import Tenancy
-from wheelfarm_services.upstream import Upstream
 from wheelfarm_services.wheel_index import WheelIndex
 
 TOKEN = "s3cret"  # noqa: S105
@@ -96,7 +96,7 @@ class FakeAccounts:
         self.notes.append((resolution_id, "error", error.code))
 
     def read(self, resolution_id: str, pages: PageSource) -> dict[str, object]:
-        return {"pending": [], "unknown": ["x"], "without_sdist": {}, "with_sdist": {}, "errors": []}
+        return {"pending": [], "unknown": ["x"], "without_sdist": {}, "with_sdist": {}, "remarks": [], "errors": []}
 
 
 class NobodyWorks:
@@ -115,10 +115,7 @@ class Farm:
         self.accounts = FakeAccounts()
         self.upstream_status = 200
         self.files = {project.filename: project.sdist() for project in (STATIC, DYNAMIC)}
-        upstream = Upstream(
-            "https://index.example/simple/", transport=httpx.MockTransport(self._upstream), sleep=lambda _: None
-        )
-        sources = SourceIndex(self.store, upstream)
+        sources = SourceIndex(self.store, upstreams_of(self.store, httpx.MockTransport(self._upstream)))
         recipes = RecipeBook(self.store)
         self.tenancy = Tenancy(self.store)
         self.requests = Requests(

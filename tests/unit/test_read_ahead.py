@@ -12,7 +12,7 @@ from wheelfarm.errors import UpstreamError
 from wheelfarm.job import Sdist
 from wheelfarm_services.read_ahead import ReadAhead, newest, required
 from wheelfarm_services.source_index import SourceIndex
-from wheelfarm_services.upstream import ListedSdist, ProjectPage
+from wheelfarm_services.upstreams import ListedSdist, ProjectPage
 
 TARGET = make_target()
 

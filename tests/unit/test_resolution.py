@@ -132,6 +132,7 @@ def test_account_survives_its_way_over_the_wire() -> None:
         "unknown": ["b"],
         "without_sdist": {"c": ["1"]},
         "with_sdist": {"c": []},
+        "remarks": ["r"],
         "errors": [{"error": "upstream", "message": "m", "hint": ""}],
     }
     assert Account.from_json(json.loads(json.dumps(sent))) == Account(
@@ -139,5 +140,6 @@ def test_account_survives_its_way_over_the_wire() -> None:
         unknown=("b",),
         without_sdist={"c": ("1",)},
         with_sdist={"c": ()},
+        remarks=("r",),
         errors=({"error": "upstream", "message": "m", "hint": ""},),
     )

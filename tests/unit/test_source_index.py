@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.support.projects import Project
+from tests.support.upstreams import upstreams_of
 from tests.support.values import make_target
 from wheelfarm.errors import BadSdist, HashMismatch, InputError, NotFound, UpstreamError
 from wheelfarm.job import Sdist
@@ -16,7 +17,6 @@ from wheelfarm_services import layout
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
-from wheelfarm_services.upstream import Upstream
 
 STATIC = Project(name="app", requires_dist=["b>1"])
 DYNAMIC = Project(name="app", version="2.0", static=False)
@@ -63,8 +63,7 @@ def index() -> FakeIndex:
 
 
 def source(store: DirectoryStore, index: FakeIndex, clock: Callable[[], float] = lambda: 0.0) -> SourceIndex:
-    upstream = Upstream("https://index.example/simple/", transport=httpx.MockTransport(index), sleep=lambda _: None)
-    return SourceIndex(store, upstream, clock=clock)
+    return SourceIndex(store, upstreams_of(store, httpx.MockTransport(index)), clock=clock)
 
 
 def test_page_is_kept_for_ten_minutes(store: DirectoryStore, index: FakeIndex) -> None:

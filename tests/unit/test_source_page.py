@@ -14,7 +14,7 @@ from wheelfarm_services.source_page import (
     json_page,
     virtual_revision,
 )
-from wheelfarm_services.upstream import ListedSdist, ProjectPage
+from wheelfarm_services.upstreams import ListedSdist, ProjectPage
 
 BELOW = "/source/default/t/r/"
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from wheelfarm.errors import HashMismatch, UpstreamError
-from wheelfarm_services.upstream import ListedSdist, ProjectPage, Upstream, default_index_url
+from wheelfarm_services.upstreams import HttpIndex, ListedSdist, ProjectPage, UpstreamSettings, default_index_url
+from wheelfarm_services.upstreams.http_index import Seen
 
 URL = "https://index.example/simple/"
 JSON = "application/vnd.pypi.simple.v1+json"
@@ -25,9 +26,16 @@ class Index:
         self.asked: list[httpx.Request] = []
         self.slept: list[float] = []
         self._answer = answer
-        self.upstream = Upstream(
-            url, transport=httpx.MockTransport(self._record), sleep=self.slept.append, page_bytes=page_bytes
+        self.upstream = HttpIndex(
+            UpstreamSettings(name="default", url=url),
+            transport=httpx.MockTransport(self._record),
+            sleep=self.slept.append,
+            inside=lambda host: host in ("localhost", "169.254.169.254"),
+            page_bytes=page_bytes,
         )
+
+    def page(self, name: str) -> ProjectPage | None:
+        return self.upstream.page(name).page
 
     def _record(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
@@ -52,7 +60,7 @@ def html_page(body: str, content_type: str = "text/html; charset=utf-8") -> Answ
 
 
 def read(answer: Answer, *, url: str = URL) -> ProjectPage:
-    page = Index(answer, url=url).upstream.page("app")
+    page = Index(answer, url=url).page("app")
     assert page is not None
     return page
 
@@ -63,7 +71,7 @@ def listed(answer: Answer) -> list[str]:
 
 def test_404_alone_means_absent() -> None:
     index = Index(lambda _: httpx.Response(404))
-    assert index.upstream.page("app") is None
+    assert index.page("app") is None
     assert index.urls == [URL + "app/"]
 
 
@@ -71,7 +79,7 @@ def test_404_alone_means_absent() -> None:
 def test_every_other_answer_fails_and_names_the_index_without_credentials(status: int) -> None:
     index = Index(lambda _: httpx.Response(status), url="https://user:p%40ss@index.example/simple")
     with pytest.raises(UpstreamError, match=f"{status}") as caught:
-        index.upstream.page("app")
+        index.page("app")
     assert "https://index.example/simple/" in caught.value.message
     assert "user" not in caught.value.message
     assert "p%40ss" not in caught.value.message
@@ -84,7 +92,7 @@ def test_index_that_does_not_answer_fails_after_three_attempts(error: httpx.HTTP
 
     index = Index(answer)
     with pytest.raises(UpstreamError, match="can't be reached"):
-        index.upstream.page("app")
+        index.page("app")
     assert len(index.asked) == 3
     assert index.slept == [0.5, 1.0]
 
@@ -93,21 +101,21 @@ def test_index_that_does_not_answer_fails_after_three_attempts(error: httpx.HTTP
 def test_passing_failure_is_asked_about_again(status: int) -> None:
     answers = iter([httpx.Response(status), json_page()(httpx.Request("GET", URL))])
     index = Index(lambda _: next(answers))
-    assert index.upstream.page("app") is not None
+    assert index.page("app") is not None
     assert index.slept == [0.5]
 
 
 def test_refusal_is_not_asked_about_again() -> None:
     index = Index(lambda _: httpx.Response(401))
     with pytest.raises(UpstreamError):
-        index.upstream.page("app")
+        index.page("app")
     assert len(index.asked) == 1
 
 
 @pytest.mark.parametrize("name", ["..", "App", "a/b", "", "a b", "http:", "a?b", "a--b"])
 def test_name_that_is_not_normalised_is_no_project_and_asked_of_nobody(name: str) -> None:
     index = Index(json_page())
-    assert index.upstream.page(name) is None
+    assert index.page(name) is None
     assert index.asked == []
 
 
@@ -116,7 +124,7 @@ def test_credentials_go_to_the_index_alone_and_into_no_url() -> None:
     elsewhere = file("app-2.0.tar.gz", url="https://files.example/app-2.0.tar.gz")
     hidden = file("app-3.0.tar.gz", url="https://other:secret@files.example/app-3.0.tar.gz")
     index = Index(json_page(file("app-1.0.tar.gz"), elsewhere, hidden), url=url)
-    page = index.upstream.page("app")
+    page = index.page("app")
     assert page is not None
     assert index.asked[0].headers["authorization"] == httpx.BasicAuth("user", "p@ss")._auth_header
     assert [entry.url for entry in page.sdists] == [
@@ -144,7 +152,7 @@ def test_redirect_to_another_host_does_not_take_the_credentials_along() -> None:
         return json_page(file("app-1.0.tar.gz", url="app-1.0.tar.gz"))(request)
 
     index = Index(answer, url="https://user:pw@index.example/simple")
-    page = index.upstream.page("app")
+    page = index.page("app")
     assert page is not None
     assert "authorization" not in index.asked[1].headers
     assert page.sdists[0].url == "https://mirror.example/simple/app/app-1.0.tar.gz"
@@ -152,7 +160,7 @@ def test_redirect_to_another_host_does_not_take_the_credentials_along() -> None:
 
 def test_json_page_is_asked_for_first() -> None:
     index = Index(json_page())
-    index.upstream.page("app")
+    index.page("app")
     assert index.asked[0].headers["accept"].startswith(JSON + ",")
 
 
@@ -202,7 +210,7 @@ def test_every_form_of_yank_is_read(given: object, expected: object) -> None:
 
 
 def test_page_about_another_project_is_refused() -> None:
-    with pytest.raises(UpstreamError, match="asked for app and answered about other"):
+    with pytest.raises(UpstreamError, match="a page for app that is about other"):
         read(json_page(name="other"))
 
 
@@ -239,7 +247,7 @@ def test_page_that_cannot_be_read_fails_rather_than_being_empty(answer: Answer) 
 def test_page_larger_than_the_limit_fails() -> None:
     index = Index(json_page(*[file(f"app-{number}.tar.gz") for number in range(100)]), page_bytes=4096)
     with pytest.raises(UpstreamError, match="more than 4096 bytes"):
-        index.upstream.page("app")
+        index.page("app")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +298,7 @@ def test_there_is_one_sdist_a_version_and_tar_gz_is_preferred() -> None:
     ],
 )
 def test_file_name_from_before_pep_625_is_understood(filename: str, named: tuple[str, str]) -> None:
-    page = Index(json_page(file(filename), name="my-app")).upstream.page("my-app")
+    page = Index(json_page(file(filename), name="my-app")).page("my-app")
     assert page is not None
     assert [(found.sdist.version, found.sdist.filename) for found in page.sdists] == [named]
     assert page.sdists[0].url.endswith(filename)
@@ -358,18 +366,119 @@ def test_file_that_breaks_off_fails(an_sdist: ListedSdist, tmp_path: Path) -> No
             raise httpx.ReadError("connection reset")
 
     index = Index(lambda _: httpx.Response(200, stream=Broken()))
-    with pytest.raises(UpstreamError, match=r"broke off app-1\.0\.tar\.gz"):
+    with pytest.raises(UpstreamError, match=r"broke off, for app-1\.0\.tar\.gz"):
         index.upstream.fetch(an_sdist, tmp_path / "sdist")
 
 
+@pytest.mark.parametrize("base", [URL, "http://index.example/simple/"])
 @pytest.mark.parametrize(
-    "url", ["https://host:99999999/app-1.0.tar.gz", "ftp://host/app-1.0.tar.gz", "file:///etc/passwd"]
+    "url", ["https://host:99999999/app-1.0.tar.gz", "ftp://host/app-1.0.tar.gz", "file:///etc/passwd", "data:,app"]
 )
-def test_file_at_an_address_that_is_none_fails(url: str, tmp_path: Path) -> None:
-    page = read(json_page(file("app-1.0.tar.gz", url=url)))
-    upstream = Upstream(URL)
-    with pytest.raises(UpstreamError, match="broke off"):
+def test_file_at_an_address_that_is_none_fails(url: str, base: str, tmp_path: Path) -> None:
+    page = read(json_page(file("app-1.0.tar.gz", url=url)), url=base)
+    upstream = HttpIndex(UpstreamSettings(name="default", url=base), sleep=lambda _: None)
+    with pytest.raises(UpstreamError, match=r"broke off|out of the encryption"):
         upstream.fetch(page.sdists[0], tmp_path / "sdist")
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("http://index.example/simple/app/", "out of the encryption"),
+        ("https://169.254.169.254/latest/meta-data/", "inner address"),
+        ("https://localhost/simple/app/", "inner address"),
+        ("https://index.example/app-1.0-py3-none-any.whl", "no wheel of an upstream"),
+        ("/simple/app/", "can't be reached"),
+    ],
+)
+def test_redirect_that_leads_astray_is_not_followed(location: str, reason: str) -> None:
+    index = Index(lambda _: httpx.Response(302, headers={"location": location}))
+    with pytest.raises(UpstreamError, match=reason):
+        index.page("app")
+    assert {request.url.host for request in index.asked} == {"index.example"}
+    assert not any(request.url.path.endswith(".whl") for request in index.asked)
+
+
+def test_inner_index_may_lead_to_inner_addresses() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "localhost":
+            return httpx.Response(302, headers={"location": "http://169.254.169.254/simple/app/"})
+        return json_page(file("app-1.0.tar.gz"))(request)
+
+    assert Index(answer, url="http://localhost/simple/").page("app") is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("https://u:p@index.example/simple/", "credentials were sent, those of its URL"), (URL, "none are configured")],
+)
+def test_refusal_tells_whether_credentials_were_sent_and_never_which(url: str, told: str) -> None:
+    index = Index(lambda _: httpx.Response(401), url=url)
+    with pytest.raises(UpstreamError, match=told) as caught:
+        index.page("app")
+    assert "u:p" not in str(caught.value)
+
+
+def test_upstream_is_left_alone_for_as_long_as_it_asks() -> None:
+    answers = iter([httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(404)])
+    index = Index(lambda _: next(answers))
+    assert index.page("app") is None
+    assert index.slept == [7.0]
+
+
+def test_upstream_that_asks_for_a_long_time_ends_the_resolution() -> None:
+    index = Index(lambda _: httpx.Response(503, headers={"retry-after": "3600"}))
+    with pytest.raises(UpstreamError, match="left alone for 3600 s"):
+        index.page("app")
+    assert (len(index.asked), index.slept) == (1, [])
+
+
+def test_page_that_is_known_is_asked_about_by_its_validators() -> None:
+    known = Seen(etag='"1"', modified="Sat, 21 Nov 2026 10:00:00 GMT", body_sha256="")
+    index = Index(lambda _: httpx.Response(304))
+    answer = index.upstream.page("app", known)
+    assert (answer.unchanged, answer.page) == (True, None)
+    assert index.asked[0].headers["if-none-match"] == '"1"'
+    assert index.asked[0].headers["if-modified-since"] == known.modified
+
+
+def test_page_without_validators_is_known_by_its_bytes() -> None:
+    index = Index(json_page(file("app-1.0.tar.gz")))
+    first = index.upstream.page("app")
+    assert index.upstream.page("app", first.seen).unchanged
+
+
+@pytest.mark.parametrize(
+    ("header", "fresh_s"),
+    [("max-age=60", 60.0), ("public, max-age=86400", 600.0), ("no-cache, max-age=60", 0.0), ("", 0.0)],
+)
+def test_page_is_fresh_for_as_long_as_it_says_and_ten_minutes_at_most(header: str, fresh_s: float) -> None:
+    index = Index(lambda _: httpx.Response(404, headers={"cache-control": header}))
+    assert index.upstream.page("app").fresh_s == fresh_s
+
+
+def test_html_page_whose_end_cannot_be_told_is_refused() -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        body = httpx.ByteStream(b'<a href="app-1.0.tar.gz#sha256=%s">app-1.0.tar.gz</a>' % SHA256.encode())
+        return httpx.Response(200, headers={"content-type": "text/html"}, stream=body)
+
+    with pytest.raises(UpstreamError, match="breaks off"):
+        Index(answer).page("app")
+
+
+def test_page_of_links_that_lead_elsewhere_is_about_something_else() -> None:
+    with pytest.raises(UpstreamError, match="none of which is a file of app"):
+        read(html_page('<html><a href="/login">Log in</a></html>'))
+
+
+def test_page_without_files_says_so() -> None:
+    assert read(html_page("<html></html>")).remarks == ("the page of app lists no files",)
+
+
+def test_sdists_without_a_sha256_are_not_listed_and_told() -> None:
+    page = read(json_page(file("app-1.0.tar.gz", hashes={})))
+    assert page.sdists == ()
+    assert "without a sha256, such as app-1.0.tar.gz" in page.remarks[0]
 
 
 @pytest.mark.parametrize("variable", ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"])

@@ -1,0 +1,169 @@
+"""All upstreams of a source view together: who is asked for what, what they said last, and what is here of it."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from packaging.utils import is_normalized_name
+
+from wheelfarm.digest import digest_of
+from wheelfarm.errors import UpstreamError
+from wheelfarm.job import Sdist
+from wheelfarm_services import layout
+from wheelfarm_services.store import Store
+from wheelfarm_services.upstreams.directory import DirectoryIndex
+from wheelfarm_services.upstreams.http_index import HttpIndex, PageAnswer, Seen
+from wheelfarm_services.upstreams.listing import ListedSdist, ProjectPage, Sidecar
+from wheelfarm_services.upstreams.settings import Routes, UpstreamSettings
+
+_FORM = 1
+"""The form in which pages are kept; one of another form is read anew."""
+
+
+class Index(Protocol):
+    """One upstream."""
+
+    name: str
+    url: str
+
+    def page(self, name: str, seen: Seen | None = None, *, wheels: bool = False) -> PageAnswer: ...
+
+    def fetch(self, listed: ListedSdist, path: Path) -> None: ...
+
+    def sidecar(self, sidecar: Sidecar) -> bytes: ...
+
+
+class Upstreams:
+    """The upstreams of a farm; `routes` gives them when they are asked first. `offline`, nobody is asked, and what was
+    said last holds as far as its sdists are in the store."""
+
+    def __init__(
+        self,
+        routes: Callable[[], Routes],
+        store: Store,
+        *,
+        offline: bool = False,
+        make: Callable[[UpstreamSettings], Index] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._find_routes = routes
+        self._store = store
+        self._offline = offline
+        self._make = make or index_of
+        self._clock = clock
+        self._indexes: dict[str, Index] = {}
+        self._guard = threading.Lock()
+
+    def page(self, name: str, *, wheels: bool = False) -> ProjectPage | None:
+        """The page of the first upstream, of those that may be asked for the project, that has it, with `wheels` those
+        listed, too; None where all of them answer that it is absent.
+
+        Raises UpstreamError for every other answer of one that is asked: no other is asked then.
+        """
+        if not is_normalized_name(name):
+            return None
+        passed_over: list[str] = []
+        for settings in self._routes.asked_for(name):
+            page, ignored = self._page_of(settings, name, wheels)
+            if page is not None:
+                return _signed(page, settings.name, tuple(passed_over))
+            passed_over += [ignored] if ignored else []
+        return None
+
+    def fetch(self, listed: ListedSdist, path: Path) -> None:
+        """Write the bytes of a listed sdist to `path`. Raises HashMismatch, UpstreamError."""
+        if self._offline:
+            raise UpstreamError(
+                f"{listed.sdist.filename} was never brought here, and the farm is offline.",
+                hint="Ask for it once without --offline; what was brought then stays.",
+            )
+        self._index(self._settings(listed.upstream)).fetch(listed, path)
+
+    def trusted_metadata(self, page: ProjectPage, sdist: Sdist) -> bytes | None:
+        """What the page's upstream, where its metadata is trusted, says of a version: that of a wheel (PEP 658)."""
+        fitting = [one for one in page.sidecars if one.version == sdist.version]
+        listed = next((one for one in page.sdists if one.sdist == sdist), None)
+        if not fitting or listed is None:
+            return None
+        best = min(fitting, key=lambda one: (not one.url.endswith("-none-any.whl.metadata"), one.url))
+        return self._index(self._settings(listed.upstream)).sidecar(best)
+
+    def _page_of(self, settings: UpstreamSettings, name: str, wheels: bool) -> tuple[ProjectPage | None, str]:
+        """One upstream's page, and the error that is configured to be passed over. What it says is kept."""
+        if settings.kind == "directory":
+            return self._index(settings).page(name, wheels=wheels).page, ""
+        key = layout.upstream_page(digest_of([settings.url, settings.trust_metadata, wheels])[:16], name)
+        known = self._known(key)
+        if self._offline:
+            return self._offline_page(settings, name, known), ""
+        if known is not None and self._clock() < known[2]:
+            return known[0], ""
+        answer = self._index(settings).page(name, known[1] if known else None, wheels=wheels)
+        if answer.ignored:
+            return None, answer.ignored
+        page = known[0] if answer.unchanged and known else answer.page
+        kept = {"form": _FORM, "page": page and page.to_json(), "seen": asdict(answer.seen)}
+        if not answer.unchanged or answer.fresh_s:
+            self._store.put(key, json.dumps({**kept, "fresh_until": self._clock() + answer.fresh_s}).encode())
+        return page, ""
+
+    def _known(self, key: str) -> tuple[ProjectPage | None, Seen, float] | None:
+        """What an upstream said of a project last, how it is told from what it says now, and how long it holds."""
+        data = self._store.get(key)
+        with suppress(ValueError, LookupError, TypeError):
+            value = json.loads(data) if data is not None else {}
+            if value.get("form") == _FORM:
+                page = ProjectPage.from_json(value["page"]) if value["page"] else None
+                return page, Seen(**value["seen"]), float(value["fresh_until"])
+        return None
+
+    def _offline_page(
+        self, settings: UpstreamSettings, name: str, known: tuple[ProjectPage | None, Seen, float] | None
+    ) -> ProjectPage | None:
+        if known is None:
+            raise UpstreamError(
+                f"Nothing is known of {name} from the upstream {settings.name!r}, and the farm is offline.",
+                hint="Ask for it once without --offline; what was brought then stays.",
+            )
+        page = known[0]
+        if page is None:
+            return None
+        here = tuple(one for one in page.sdists if self._store.size(layout.sdist_record(one.sdist.sha256)) is not None)
+        absent = len(page.sdists) - len(here)
+        remark = (f"{absent} sdists of {name} are not here, and the farm is offline",) if absent else ()
+        return replace(page, sdists=here, sidecars=(), remarks=(*page.remarks, *remark))
+
+    @cached_property
+    def _routes(self) -> Routes:
+        return self._find_routes()
+
+    def _settings(self, name: str) -> UpstreamSettings:
+        for settings in self._routes.upstreams:
+            if settings.name == name:
+                return settings
+        raise UpstreamError(f"The upstream {name!r} is none of this farm any more.", hint="Resolve again.")
+
+    def _index(self, settings: UpstreamSettings) -> Index:
+        with self._guard:
+            if settings.name not in self._indexes:
+                self._indexes[settings.name] = self._make(settings)
+            return self._indexes[settings.name]
+
+
+def _signed(page: ProjectPage, upstream: str, passed_over: tuple[str, ...]) -> ProjectPage:
+    """The page with where it is from in each of its sdists, which keep that in their records."""
+    signed = {"upstream": upstream, "passed_over": passed_over}
+    sdists = tuple(replace(one, **signed) for one in page.sdists)  # type: ignore[arg-type]
+    wheels = tuple(replace(one, **signed) for one in page.wheels)  # type: ignore[arg-type]
+    return replace(page, sdists=sdists, wheels=wheels)
+
+
+def index_of(settings: UpstreamSettings) -> Index:
+    """The client of one upstream."""
+    return DirectoryIndex(settings) if settings.kind == "directory" else HttpIndex(settings)
