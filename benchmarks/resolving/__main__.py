@@ -84,14 +84,14 @@ def _resolve(
 
 
 def _table(chosen: Sequence[type[Wheelfarm | Uv | Pip]], found: Mapping[str, Found]) -> list[str]:
-    lines = ["| | cold, s | beside uv | requests | MB | warm, ms | requests |", "|---|---|---|---|---|---|---|"]
-    peer = found.get(Uv.name, Found()).cold_s
+    lines = ["| | cold, s | ratio | requests | MB | warm, ms | requests |", "|---|---|---|---|---|---|---|"]
     for tool in chosen:
         one = found[tool.name]
         if one.failure:
             lines.append(f"| {tool.name}: {tool.command} | failed: {one.failure} | | | | | |")
             continue
-        ratio = f"{median(one.cold_s) / median(peer):.2f}" if peer else "-"
+        peer = found.get(tool.peer, Found()).cold_s
+        ratio = f"{median(one.cold_s) / median(peer):.2f} of {tool.peer}" if peer else "-"
         lines.append(
             f"| {tool.name}: {tool.command} | {median(one.cold_s):.2f} ({min(one.cold_s):.2f}-{max(one.cold_s):.2f}) "
             f"| {ratio} | {_asked(one.cold)} | {one.cold.get('bytes', 0) / 1e6:.1f} "

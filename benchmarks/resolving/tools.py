@@ -28,6 +28,8 @@ class Resolver(Protocol):
     command: str
     wheels: bool
     """Whether its index lists wheels, too."""
+    peer: str
+    """The tool that it is compared with."""
 
     def __enter__(self) -> Self: ...
 
@@ -74,6 +76,7 @@ class Uv(_Command):
     name = "uv, wheels' metadata"
     command = "uv pip compile"
     wheels = True
+    peer = name
 
     def _argv(self, requirements: Sequence[str]) -> list[str]:
         (self._folder / "set.txt").write_text("\n".join(requirements))
@@ -94,6 +97,7 @@ class UvOfSdists(Uv):
 
     name = "uv, sdists alone"
     wheels = False
+    peer = name
 
 
 class Pip(_Command):
@@ -102,6 +106,7 @@ class Pip(_Command):
     name = "pip"
     command = "pip install --dry-run --no-binary :all:"
     wheels = True
+    peer = UvOfSdists.name
 
     def _argv(self, requirements: Sequence[str]) -> list[str]:
         options = ["--dry-run", "--quiet", "--ignore-installed", "--no-binary", ":all:", "--index-url", self._index]
@@ -126,6 +131,7 @@ class Wheelfarm:
     name = "wheelfarm"
     command = "until all metadata is proven"
     wheels = True
+    peer = UvOfSdists.name
 
     def __init__(self, folder: Path, index: str) -> None:
         environment = {"HOME": str(folder), "WHEELFARM_INDEX": index, "WHEELFARM_STORE": str(folder / "store")}
@@ -162,6 +168,7 @@ class WheelfarmAsStated(Wheelfarm):
 
     name = "wheelfarm, as stated"
     command = "as `wheelfarm plan` asks"
+    peer = Uv.name
 
     def _resolve(self, requirements: Sequence[str]) -> None:
         estimate(requirements, target=self._target, farm=self._farm, cache_dir=self._settings.cache / "uv")
