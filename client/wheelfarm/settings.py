@@ -32,6 +32,8 @@ class Settings:
     store: str = ""
     index: str = ""
     cache: Path = Path()
+    cache_mib: int = 20480
+    """How large a worker's cache of sdists and trees may grow; 0: without a bound."""
     sandbox: SandboxName = "bubblewrap"
     slots: int = 2
     lease_s: float = 30.0
@@ -231,6 +233,7 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "s3_ca": _path,
     "s3_addressing": _one_of("auto", "path", "virtual"),
     "sandbox": _one_of("bubblewrap", "none"),
+    "cache_mib": _number(int, 0, 1 << 30),
     "slots": _number(int, 1, 64),
     "lease_s": _number(float, 1, 3600),
     "drain_s": _number(float, 0, 7 * 86400),

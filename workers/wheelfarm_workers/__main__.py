@@ -26,6 +26,7 @@ from wheelfarm_services.store import open_store
 from wheelfarm_services.targets import define, queue_of
 from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
+from wheelfarm_workers.cache_bound import CacheBound
 from wheelfarm_workers.drain import Drain
 from wheelfarm_workers.driver import lay_out_driver
 from wheelfarm_workers.failure import disk_full
@@ -103,6 +104,8 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
             limits=limits,
             cores=settings.build_cores or cores_of(limits),
         )
+        folders = [cache / "sdists", cache / "trees"]
+        stack.enter_context(CacheBound(folders, workplace.path, most_bytes=settings.cache_mib << 20))
         logs = stack.enter_context(LogWriter(redis_client(settings.broker), store))
         runner = JobRunner(
             ledger=ledger, logs=logs, pipeline=pipeline, worker=name, lease_s=settings.lease_s, ending=ending

@@ -29,6 +29,9 @@ BUILD_ENVIRONMENT = {
     "PIP_CONFIG_FILE": "/dev/null",
 }
 
+_NOT_YET_STARTED_S = 3600.0
+"""For how long a build may wait for its sandbox, which its trees must outlast."""
+
 
 class Builder:
     """Runs the driver for each build, upon the trees of what it needs."""
@@ -49,8 +52,10 @@ class Builder:
         """Build a planned wheel. Raises the reason when the driver did neither build nor ask for more."""
         staged = planned.staged
         limits = self.limits(staged.recipe, hold.attempt)
-        driver = self._trees.driver(staged.target, hold.cancelled)
-        trees = self._trees.trees([required.wheel for required in planned.plan.requirements], staged.target, hold)
+        for_s = _NOT_YET_STARTED_S + limits.wall_s
+        driver = self._trees.driver(staged.target, hold.cancelled, for_s=for_s)
+        wheels = [required.wheel for required in planned.plan.requirements]
+        trees = self._trees.trees(wheels, staged.target, hold, for_s=for_s)
         environment = compose(trees, staged.target, write_configuration(staged.target, self._cache))
         run = SandboxRun(
             argv=(environment.python, "-s", driver.script),

@@ -16,6 +16,7 @@ from wheelfarm.digest import digest_of
 from wheelfarm.errors import FarmUnavailable
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
+from wheelfarm_workers.cache_bound import use
 from wheelfarm_workers.clearing import remove_tree
 from wheelfarm_workers.placing import place
 from wheelfarm_workers.sandbox import Mount
@@ -106,6 +107,10 @@ class TreeCache:
     def path(self, key: str) -> Path:
         """Where the tree of that key is, once it is whole."""
         return self._folder / key[:40]
+
+    def has(self, key: str, *, for_s: float) -> bool:
+        """Whether the tree of that key is whole; if it is, it stays for that long."""
+        return use(self.path(key), for_s=for_s)
 
     def begin(self, key: str) -> Path:
         """An empty folder to make a tree in."""

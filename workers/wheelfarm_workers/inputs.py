@@ -11,6 +11,7 @@ from wheelfarm.job import Job
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
+from wheelfarm_workers.cache_bound import use
 from wheelfarm_workers.placing import place
 
 
@@ -32,7 +33,7 @@ class Inputs:
         """
         sdist = job.sdist
         path = self._folder / sdist.sha256
-        if not path.exists():
+        if not use(path):
             key = layout.local_archive(sdist.sha256) if job.is_local else layout.sdist(sdist.sha256)
             if not job.is_local and self._store.size(key) is None:
                 self._farm.mirror([sdist])
@@ -42,7 +43,7 @@ class Inputs:
     def patch(self, sha256: str) -> Path:
         """A recipe's patch on this disk. Raises HashMismatch as `sdist` does."""
         path = self._folder / f"{sha256}.patch"
-        if not path.exists():
+        if not use(path):
             source = _opened(self._store, layout.patch(sha256), f"patch {sha256[:12]}")
             _copy_verified(source, sha256, f"patch {sha256[:12]}", path, self._work)
         return path

@@ -36,15 +36,17 @@ class TreeMaker:
         self._trees = TreeCache(cache / "trees", work)
         self._prepared: set[str] = set()
 
-    def trees(self, wheels: Sequence[BuiltWheel], target: Target, hold: Hold) -> list[Tree]:
-        """A tree of each wheel; those that are not there yet are made in one sandbox."""
+    def trees(self, wheels: Sequence[BuiltWheel], target: Target, hold: Hold, *, for_s: float) -> list[Tree]:
+        """A tree of each wheel, to be used for that long; those that are not there yet are made in one sandbox."""
         keys = {tree_key(wheel, target, self._driver.digest): wheel for wheel in wheels}
         with ExitStack() as locks:
             for key in sorted(keys):  # an order that all have in common, so that nobody waits in a circle
                 locks.enter_context(self._trees.lock(key))
-            missing = {key: wheel for key, wheel in keys.items() if not self._trees.path(key).exists()}
+            missing = {key: wheel for key, wheel in keys.items() if not self._trees.has(key, for_s=for_s)}
             if missing:
                 self._unpack(missing, target, hold)
+                for key in missing:
+                    self._trees.has(key, for_s=for_s)
         return [Tree(wheel=wheel, folder=self._trees.path(key)) for key, wheel in keys.items()]
 
     def prepare(self, target: Target) -> None:
@@ -60,12 +62,15 @@ class TreeMaker:
 
         threading.Thread(target=compile_it, name="driver", daemon=True).start()
 
-    def driver(self, target: Target, cancelled: threading.Event) -> Driver:
-        """The driver, compiled for a target's interpreter."""
+    def driver(self, target: Target, cancelled: threading.Event, *, for_s: float = 0.0) -> Driver:
+        """The driver, compiled for a target's interpreter, to be used for that long, or as long as a build usually may
+        take."""
+        for_s = max(for_s, self._limits.wall_s)
         key = digest_of(["driver", target.revision, self._driver.digest])
         with self._trees.lock(key):
-            if not self._trees.path(key).exists():
+            if not self._trees.has(key, for_s=for_s):
                 self._make([key], {"do": "driver", "shown_at": MOUNTED_AT}, self._driver, (), target, cancelled)
+                self._trees.has(key, for_s=for_s)
         return Driver(folder=self._trees.path(key), digest=self._driver.digest, script=f"{MOUNTED_AT}/inside.pyc")
 
     def _unpack(self, wheels: Mapping[str, BuiltWheel], target: Target, hold: Hold) -> None:
