@@ -66,6 +66,11 @@ def main(fd: int | None, listen: str, embedded_since: float | None, as_json: boo
         refuse(error, as_json=as_json)
 
 
+def _embedded_farm() -> str:
+    """The name of this user's embedded farms on this machine."""
+    return f"{socket.gethostname()}-{os.getuid()}"
+
+
 def serve(settings: Settings, listener: socket.socket, *, embedded_since: float | None) -> None:
     """Run API, source index and reconciler in this process."""
     if not (settings.token or settings.tokens.name):
@@ -94,6 +99,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         targets=RegisteredTargets(store) if embedded_since is not None else ServedTargets(store, fleet),
         tenancy=tenancy,
         clients_since=embedded_since or 0.0,
+        farm="" if embedded_since is None else _embedded_farm(),
     )
     services = Services(
         store=store,

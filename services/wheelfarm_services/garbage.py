@@ -61,7 +61,7 @@ class _Collection:
         manifests = (found for found in self._store.objects("manifests/") if _stem(found.key) not in marks.build_keys)
         self._remove("manifests", manifests, self._settled)
         self._remove("plans", self._stale_plans(marks), self._unused)
-        for kind in ("failures", "logs", "quarantine", "locks", "probe"):
+        for kind in ("failures", "logs", "quarantine", "locks", "probe", "requests"):
             self._remove(kind, self._store.objects(f"{kind}/"), self._unused)
         for kind in _BY_DIGEST:
             unmarked = (found for found in self._store.objects(f"{kind}/") if not _marked(found.key, marks))
@@ -78,7 +78,7 @@ class _Collection:
     def _mark(self) -> _Marks:
         marks = _Marks()
         for found, data in self._read("index/", "locks/", "requests/"):
-            kept = found.modified_at >= self._unused or not found.key.startswith("locks/")
+            kept = found.modified_at >= self._unused or found.key.startswith("index/")
             if kept and found.key not in self._gone:
                 marks.digests.update(_DIGEST.findall(data))
         for found, data in self._read("manifests/"):

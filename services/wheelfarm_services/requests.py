@@ -42,6 +42,7 @@ class Request:
     Those whose sha256 is in `local` were sent by a client, as every tree was. `recipes` are the digests of the sdists'
     recipes, by sha256, as they were when the farm accepted the request. One that was `cancelled` is kept until its
     client has seen it. `tenant` is whose it is; the lower its `priority`, the sooner its jobs are done.
+    `farm` is the one that accepted it: embedded farms of several machines may share a bucket.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Request:
     accepted_at: float = 0.0
     tenant: str = ""
     priority: int = USUAL_PRIORITY
+    farm: str = ""
 
     @classmethod
     def from_json(cls, value: Any) -> "Request":
@@ -93,12 +95,14 @@ class Request:
             cancelled=bool(value.get("cancelled", False)),
             accepted_at=float(value.get("accepted_at", 0.0)),
             tenant=str(value.get("tenant", "")),
+            farm=str(value.get("farm", "")),
         )
 
     def asks_for_same(self, other: "Request") -> bool:
         """Whether another one is this one, sent again."""
         mine, others = (
-            replace(one, recipes={}, cancelled=False, accepted_at=0.0, force=False, priority=0) for one in (self, other)
+            replace(one, recipes={}, cancelled=False, accepted_at=0.0, force=False, priority=0, farm="")
+            for one in (self, other)
         )
         return mine == others
 
@@ -146,7 +150,9 @@ class Requests:
         targets: Targets | None = None,
         tenancy: Tenancy | None = None,
         clients_since: float = 0.0,
+        farm: str = "",
     ) -> None:
+        self._farm = farm
         self._targets = targets or RegisteredTargets(store)
         self._clients_since = clients_since
         self._store = store
@@ -178,7 +184,7 @@ class Requests:
             for job in request.jobs(target.queue)
         ]
         found = {job.sdist.sha256: job.recipe for job in jobs if job.recipe}
-        request = replace(request, recipes=found, accepted_at=self._ledger.now())
+        request = replace(request, recipes=found, accepted_at=self._ledger.now(), farm=self._farm)
         with ThreadPoolExecutor(_MIRRORING) as pool:
             list(pool.map(lambda sdist: self._provide(request, sdist), request.sdists))
         missing = [job for job in jobs if not self._finished(job)]
@@ -312,6 +318,8 @@ class Requests:
         return count
 
     def _resubmit(self, request: Request) -> bool:
+        if request.farm != self._farm:
+            return False
         if request.cancelled or request.accepted_at < self._clients_since:  # nobody will ask how it ended
             self._store.delete(layout.open_request(request.id))
             return False

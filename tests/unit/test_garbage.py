@@ -162,8 +162,10 @@ def test_sdist_that_is_asked_for_again_counts_as_new(farm: Farm) -> None:
 def test_sdists_of_an_open_request_stay(farm: Farm) -> None:
     sdist = farm.sdist("waiting")
     farm.store.put(layout.open_request("1" * 32), json.dumps({"sdists": [asdict(sdist)]}).encode())
-    farm.age(400, "")
+    farm.age(400, "sdists/", "metadata/", "requires/")
     assert farm.collect().removed == {}
+    farm.age(400, "")
+    assert {"requests", "sdists"} <= set(farm.collect().removed)
 
 
 def test_wheel_that_was_never_committed_goes_after_its_grace(farm: Farm) -> None:

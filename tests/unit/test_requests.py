@@ -49,11 +49,13 @@ class Services:
         self.requests = self.with_clients_since(0.0)
         self.requests.register(make_target())
 
-    def with_clients_since(self, clients_since: float) -> Requests:
+    def with_clients_since(self, clients_since: float, farm: str = "") -> Requests:
         """Requests over the same store and ledger."""
         sources: SourceIndex = self.sources  # type: ignore[assignment]  # all that requests ask of it is `mirror`
         recipes = RecipeBook(self.store)
-        return Requests(self.store, self.ledger.as_ledger, sources, self.wheels, recipes, clients_since=clients_since)
+        return Requests(
+            self.store, self.ledger.as_ledger, sources, self.wheels, recipes, clients_since=clients_since, farm=farm
+        )
 
     def commit(self, job: Job) -> Manifest:
         """Have the wheel of a job in the store."""
@@ -257,6 +259,14 @@ def test_only_requests_that_redis_forgot_are_resubmitted(services: Services) -> 
     services.ledger.submitted.clear()
     assert services.requests.resubmit() == 1
     assert [job.id for job in services.ledger.submitted[ID]] == [make_job().id]
+
+
+def test_requests_of_another_machines_embedded_farm_are_left_to_it(services: Services) -> None:
+    services.with_clients_since(0.0, "there").accept(Request.from_json(BODY))
+    services.ledger.submitted.clear()
+    assert services.with_clients_since(9999.0, "here").resubmit() == 0
+    assert list(services.store.list(layout.open_requests())) == [layout.open_request(ID)]
+    assert services.with_clients_since(0.0, "there").resubmit() == 1
 
 
 def test_request_whose_wheels_are_finished_is_not_counted_as_resubmitted(services: Services) -> None:
