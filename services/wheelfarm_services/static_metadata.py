@@ -62,6 +62,14 @@ def resolving_fields(metadata: bytes) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def is_about(sdist: Sdist, metadata: bytes) -> bool:
+    """Whether a METADATA file tells of that project and version."""
+    message = email.parser.BytesParser().parsebytes(metadata, headersonly=True)
+    return canonicalize_name(str(message["Name"] or "")) == sdist.name and (
+        message["Version"] is not None and _same_version(sdist, message["Version"])
+    )
+
+
 def _from_pkg_info(message: Message, pkg_info: bytes) -> bytes | None:
     """The fields of a PKG-INFO that may state them (PEP 643); None where one is dynamic, or given twice that may not
     be, so that readers disagree about it."""

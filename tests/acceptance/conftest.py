@@ -1,6 +1,7 @@
 """The command as users run it: a home of its own, an upstream index on loopback, everything else real."""
 
 import fcntl
+import gzip
 import json
 import os
 import pty
@@ -147,6 +148,13 @@ class Home:
 
     def farm_log(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in self.root.glob("run/*/*/farm.log"))
+
+    def build_logs(self) -> list[str]:
+        """The logs in the store, one a run of a job."""
+        chunks: dict[Path, bytes] = {}
+        for path in sorted(self.store.glob("logs/**/*.gz")):
+            chunks[path.parent] = chunks.get(path.parent, b"") + gzip.decompress(path.read_bytes())
+        return [log.decode(errors="replace") for log in chunks.values()]
 
     def processes(self) -> dict[int, str]:
         """Everything that runs with this home in its environment, its command line or, in a sandbox, its mounts: pid

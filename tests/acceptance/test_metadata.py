@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,7 +120,7 @@ def test_stock_uv_resolves_with_no_hook_run(home: Home) -> None:
     locked = [line.split()[0].rstrip("\\") for line in done.stdout.splitlines() if "==" in line]
     assert sorted(line.replace("[more]", "") for line in locked) == RESOLVED
     assert not hooks_outside(home)
-    assert not list(home.store.glob("logs/**/*.log"))
+    assert home.build_logs() == []
 
 
 def test_stock_pip_resolves_with_no_hook_run(home: Home) -> None:
@@ -130,7 +131,7 @@ def test_stock_pip_resolves_with_no_hook_run(home: Home) -> None:
     assert lock.returncode == 0, lock.stderr
     assert (home.root / "pylock.toml").read_text().count("[packages.sdist]") == len(RESOLVED)
     assert not hooks_outside(home)
-    assert not list(home.store.glob("logs/**/*.log"))
+    assert home.build_logs() == []
 
 
 def test_stock_tools_find_pending_metadata_when_they_ask_again(home: Home) -> None:
@@ -147,7 +148,7 @@ def test_stock_tools_find_pending_metadata_when_they_ask_again(home: Home) -> No
         assert index.pip_report("app") == ["app==1.0", "deep==1.0", "dynamic==1.0"]
         assert json.loads(home.run("status", "--json").out)["requests"] == []
     assert not hooks_outside(home)
-    assert "hook ran" in "".join(path.read_text() for path in home.store.glob("logs/**/*.log"))
+    assert "hook ran" in "".join(home.build_logs())
 
 
 @pytest.mark.parametrize("tool", ["uv", "pip"])
@@ -312,7 +313,7 @@ def test_g1_hooks_run_in_the_sandbox_alone(home: Home) -> None:
     )
     assert install(home, "app") == ["app==1.0", "base==1.0", "dynamic==1.0"]
     assert not hooks_outside(home)
-    logs = [path.read_text() for path in home.store.glob("logs/**/*.log")]
+    logs = home.build_logs()
     assert sum("hook ran" in log for log in logs) == 4
 
 
@@ -342,3 +343,49 @@ def test_g3_client_fails_closed_without_the_source_index(home: Home) -> None:
     gone = home.run("build", "app", environment={"WHEELFARM_URL": "http://127.0.0.1:9", "WHEELFARM_TOKEN": "x"})
     assert gone.code == 30, gone.err
     assert not hooks_outside(home)
+
+
+PREPARE = """
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    print("prepared apart")
+    os.mkdir(os.path.join(folder, "large-1.0.dist-info"))
+    with open(os.path.join(folder, "large-1.0.dist-info", "METADATA"), "w") as file:
+        file.write("Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\nRequires-Dist: prepared\\n")
+    return "large-1.0.dist-info"
+"""
+
+
+def large_project(**fields: Any) -> Project:
+    """A project with an sdist of more than 4 MiB, whose metadata only its backend can tell."""
+    data = {"large/data.txt": random.Random(0).randbytes(5 << 20).hex()}
+    return Project(name="large", static=False, modules={"large/__init__.py": "", **data}, **fields)
+
+
+def test_metadata_of_a_large_sdist_is_prepared_without_its_build(home: Home) -> None:
+    home.upstream.add(large_project(code=PREPARE.format(name="large")), Project(name="prepared"))
+    with source_index(home) as index:
+        assert wait_until(lambda: index.uv_lock("large").returncode == 0, 60)
+    assert home.wheel_names() == []
+    assert "prepared apart" in "".join(home.build_logs())
+
+
+def test_a2_prepared_metadata_is_given_up_for_what_the_wheel_tells(home: Home) -> None:
+    home.upstream.add(
+        large_project(code=PREPARE.format(name="large"), requires_dist=["built"]),
+        Project(name="prepared"),
+        Project(name="built"),
+    )
+    assert install(home, "large") == ["built==1.0", "large==1.0"]
+    assert manifests(home)["large==1.0"]["metadata"]["differences"] == [
+        "-Requires-Dist: prepared",
+        "+Requires-Dist: built",
+    ]
+
+
+@pytest.mark.parametrize(
+    "hook", ["", "def prepare_metadata_for_build_wheel(*_): 1 / 0\n", PREPARE.format(name="other")]
+)
+def test_metadata_of_a_large_sdist_whose_hook_does_not_tell_it_is_its_wheels(home: Home, hook: str) -> None:
+    home.upstream.add(large_project(code=hook, requires_dist=["built"]), Project(name="built"))
+    assert install(home, "large") == ["built==1.0", "large==1.0"]
+    assert manifests(home)["large==1.0"]["metadata"]["revision"] == 0

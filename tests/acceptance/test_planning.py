@@ -24,12 +24,6 @@ def versions_used(home: Home, name: str) -> list[str]:
     return [f"{one['sdist']['name']}=={one['sdist']['version']}" for one in plan["requirements"]]
 
 
-def builds(home: Home, name: str) -> int:
-    """How often a project was built, by the logs there are."""
-    texts = [path.read_text() for path in home.store.glob("logs/*/*.log")]
-    return sum(text.count(f"wheelfarm: building {name}==") for text in texts)
-
-
 def setuptools(version: str, backend: str, uploaded: str) -> Project:
     modules = {"setuptools/__init__.py": "", "setuptools/build_meta.py": backend}
     return Project(name="setuptools", version=version, modules=modules, uploaded=uploaded)

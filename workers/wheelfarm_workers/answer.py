@@ -12,7 +12,8 @@ _ANSWER_BYTES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What the driver answered: its outcome ("built" or "missing" requirements), its facts, and the wheel's bytes."""
+    """What the driver answered: its outcome ("built", "missing" requirements, or "unprepared" where no
+    hook tells metadata alone), its facts, and the wheel's bytes."""
 
     facts: dict[str, Any]
     body: BinaryIO

@@ -103,7 +103,7 @@ class Builder:
     def _task(self, staged: StagedSdist) -> bytes:
         task = {
             "do": "build",
-            "make": "sdist" if staged.job.kind is JobKind.SDIST else "wheel",
+            "make": staged.job.kind,
             "filename": staged.job.sdist.filename,
             "build_system": {
                 "backend": staged.build_system.backend,
@@ -129,7 +129,7 @@ def _heading(planned: PlannedBuild) -> str:
 
 
 def _require_built(staged: StagedSdist, answer: Answer, limits: Limits) -> None:
-    """Raise the driver's reason unless it built or asks for requirements; the answer's shape is checked, too."""
+    """Raise the driver's reason unless it built or tells what it lacks for that; the answer's shape is checked, too."""
     facts, sdist = answer.facts, staged.job.sdist
     if facts.get("outcome") == "refused":
         raise bad_archive(sdist, str(facts.get("reason", ""))[:2000])
@@ -137,7 +137,7 @@ def _require_built(staged: StagedSdist, answer: Answer, limits: Limits) -> None:
         raise _disk_full(sdist, facts.get("folder"), limits)
     if facts.get("outcome") == "unexpected":
         raise _unexpected(staged.job, facts.get("filename"), facts.get("found"))
-    if facts.get("outcome") not in ("built", "missing"):
+    if facts.get("outcome") not in ("built", "missing", "unprepared"):
         raise BuildFailed(f"The build of {sdist} failed: {str(facts.get('reason', 'no reason given'))[:2000]}")
     if facts.get("pyproject_sha256") != staged.head.pyproject_sha256:
         raise bad_archive(sdist, "its pyproject.toml reads differently as a stream than unpacked")

@@ -29,7 +29,7 @@ from wheelfarm_services.failures import Failures
 from wheelfarm_services.local_sources import LocalSources
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_metadata import SdistMetadata
-from wheelfarm_services.static_metadata import resolving_fields, static_metadata
+from wheelfarm_services.static_metadata import is_about, resolving_fields, static_metadata
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 from wheelfarm_workers.build import BUILD_ENVIRONMENT, Builder
@@ -46,6 +46,9 @@ from wheelfarm_workers.targets import TargetBook
 
 _ROUNDS = 4
 """How often a backend may ask for more before its build is given up."""
+
+_LARGE_SDIST_BYTES = 4 << 20
+_METADATA_BYTES = 4 << 20
 
 
 class FailedBuild(Exception):
@@ -118,10 +121,32 @@ class Pipeline:
                 return self._build_wheel(job, hold).to_json()
 
     def _compute_metadata(self, job: Job, hold: Hold) -> None:
-        """Metadata that only the backend can tell is its wheel's, which is wanted anyway: no work is done twice."""
+        """Metadata that only the backend can tell is its wheel's, which is wanted anyway, so no work is done twice; but
+        the build of a large sdist is not waited for."""
         if self._metadata.told_first(job.sdist, job.target_revision) is None:
-            wheel = self._wheel_of(replace(job, kind=JobKind.WHEEL), hold)
-            self._metadata.keep_computed(job.sdist, job.target_revision, self._told_by(wheel))
+            told = self._prepared(job, hold) if self._wheels.find(job) is None else None
+            if told is None:
+                told = self._told_by(self._wheel_of(replace(job, kind=JobKind.WHEEL), hold))
+            self._metadata.keep_computed(job.sdist, job.target_revision, told)
+
+    def _prepared(self, job: Job, hold: Hold) -> bytes | None:
+        """What the backend of a large sdist tells without a build (PEP 517's `prepare_metadata_for_build_wheel`); None
+        where it has no such hook or it fails: then the build tells, or why there is none."""
+        staged = self._planner.stage(job)
+        if staged.path.stat().st_size < _LARGE_SDIST_BYTES:
+            return None
+        for _ in range(_ROUNDS):
+            planned = self._planner.plan(staged, hold)
+            try:
+                answer = self._builder.build(planned, hold)
+            except (BuildFailed, BadWheel, BuildTimeout, BuildLimitExceeded):
+                return None
+            with answer.body:
+                staged = self._planner.with_answer(planned, answer.requires).staged
+                if answer.facts["outcome"] != "missing":
+                    told = answer.body.read(_METADATA_BYTES)
+                    return resolving_fields(told) if is_about(job.sdist, told) else None
+        return None
 
     def _wheel_of(self, job: Job, hold: Hold) -> BuiltWheel:
         """The wheel that another job builds."""

@@ -1,4 +1,4 @@
-"""Inside the sandbox: build wheels of sdists and sdists of trees (PEP 517), or unpack wheels into importable trees.
+"""Inside the sandbox: wheels of sdists, sdists of trees, metadata alone (PEP 517), or importable trees of wheels.
 
 Run as a script, on Python 3.8 or later. Its task comes as JSON on stdin; its answer, one line of JSON followed by the
 wheel's bytes, goes to the descriptor WHEELFARM_RESULT_FD. What the backend prints is the build log.
@@ -80,19 +80,26 @@ def build(task):
     requires, make, suffixes = {
         "wheel": (caller.get_requires_for_build_wheel, caller.build_wheel, (".whl",)),
         "sdist": (caller.get_requires_for_build_sdist, caller.build_sdist, (".tar.gz", ".zip")),
+        "metadata": (caller.get_requires_for_build_wheel, preparing(caller), (".dist-info",)),
     }[task["make"]]
     asked = hook(requires, settings, facts)
     required, missing = judge(asked) if asked else ([], [])
     if missing and not task["complete"]:
         answer("missing", requires=required, missing=missing, **facts)
+    facts["requires"] = required
     output = ROOT + "/build/made"
     os.mkdir(output)
     made = hook(lambda settings: make(output, settings), settings, facts)
     name, found = os.path.basename(made), sorted(name for name in os.listdir(output) if name.endswith(suffixes))
-    path = os.path.join(output, name)
-    if found != [name] or not os.path.isfile(path) or os.path.islink(path):
+    path = os.path.join(os.path.realpath(output), name, *(["METADATA"] if task["make"] == "metadata" else []))
+    if found != [name] or os.path.realpath(path) != path or not os.path.isfile(path):
         answer("unexpected", filename=name, found=found, **facts)
-    answer("built", path, filename=name, requires=required, **facts)
+    answer("built", path, filename=name, **facts)
+
+
+def preparing(caller):
+    """The hook that tells metadata without a build; it is missing rather than stood in for by a build."""
+    return lambda output, settings: caller.prepare_metadata_for_build_wheel(output, settings, _allow_fallback=False)
 
 
 def apply_patches(source, count, facts):
@@ -132,6 +139,8 @@ def hook(function, settings, facts):
         return function(settings)
     except HookFailed as failure:
         reason = str(failure)
+    except sys.modules["pyproject_hooks"].HookMissing:
+        answer("unprepared", **facts)
     except Exception as error:  # such as pyproject_hooks.BackendUnavailable, which carries the backend's traceback
         told = getattr(error, "traceback", "") or traceback.format_exc()
         print(told)
