@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -149,3 +150,14 @@ def synced_folders(operation: Callable[[], object]) -> set[Path]:
     operation()
     active.clear()
     return opened
+
+
+def test_boto3_is_imported_for_buckets_alone(tmp_path: Path) -> None:
+    """An embedded farm with a directory has no half second to spare for it."""
+    code = (
+        "import sys; from wheelfarm.settings import Settings; import wheelfarm_services.__main__\n"
+        "from wheelfarm_services.store import open_store\n"
+        f"open_store(Settings(store={tmp_path.as_uri()!r})).put('a', b'')\n"
+        "print('boto3' in sys.modules or 'botocore' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
