@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
-from wheelfarm.errors import FarmUnavailable, HashMismatch, InputError, ProtocolError, WheelfarmError, error_from_json
+from wheelfarm.errors import (
+    FarmUnavailable,
+    HashMismatch,
+    InputError,
+    ProtocolError,
+    TooManyRequests,
+    WheelfarmError,
+    error_from_json,
+)
 from wheelfarm.event_stream import Event, read_events
 from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account, source_index_path
@@ -77,18 +85,31 @@ class RequestStatus:
 
 class Farm:
     """A connection to one farm. Calls raise FarmUnavailable when it does not answer for `patience_s`, which covers a
-    part of it being restarted; meanwhile `check` may raise what is known of the reason."""
+    part of it being restarted; meanwhile `check` may raise what is known of the reason. One that answers, and says that
+    it can't do what is asked just now, is given `outage_s`, and `tell` is told why."""
 
     def __init__(
-        self, url: str, token: str, *, patience_s: float = 20.0, check: Callable[[], None] = lambda: None
+        self,
+        url: str,
+        token: str,
+        *,
+        patience_s: float = 20.0,
+        outage_s: float = 0.0,
+        check: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.url = url
         self.token = token
         self._patience_s = patience_s
+        self._outage_s = outage_s
         self._check = check
+        self._tell = tell
         # trust_env would send a farm's secret through whatever proxy the environment names
         self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60.0, trust_env=False
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}", "Wheelfarm-API": "1"},
+            timeout=60.0,
+            trust_env=False,
         )
 
     def __enter__(self) -> Self:
@@ -295,17 +316,26 @@ class Farm:
 
     def _patiently(self, attempt: Callable[[], T], patience_s: float) -> T:
         """The attempt's result, tried again while a part of the farm is away."""
-        deadline, pause_s = time.monotonic() + patience_s, 0.05
+        began, pause_s, told = time.monotonic(), 0.05, ""
         while True:
+            left_s, wait_s = patience_s, 0.0
             try:
                 return attempt()
             except _Away as away:
-                failure = away.error
+                failure, wait_s = away.error, away.wait_s
+                if patience_s and type(failure) in (FarmUnavailable, TooManyRequests):  # it is there, and will go on
+                    left_s = max(patience_s, self._outage_s)
             except httpx.TransportError as error:
                 failure = self._unreachable(error)
             self._check()
-            if time.monotonic() > deadline:
+            left_s -= time.monotonic() - began
+            if left_s < 0:
                 raise failure
+            if self._outage_s and wait_s:
+                pause_s = max(pause_s, min(wait_s, left_s))
+                if told != failure.message:
+                    told = failure.message
+                    self._tell(f"{told} Waiting for it, for up to {left_s:.0f} s.")
             time.sleep(pause_s)
             pause_s = min(1.0, pause_s * 2)
 
@@ -314,6 +344,12 @@ class Farm:
             f"The farm at {self.url} does not answer: {str(error) or type(error).__name__}.",
             hint="Finished wheels are kept: the same command goes on where this one stopped.",
         )
+
+
+def _retry_after_s(answer: httpx.Response) -> float:
+    """After how many seconds the farm wants to be asked again."""
+    given = answer.headers.get("retry-after", "")
+    return min(60.0, float(given)) if given.isdecimal() else 0.0
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[str]:
@@ -327,14 +363,16 @@ def _lines(pieces: Iterable[str]) -> Iterator[str]:
 class _Away(Exception):
     """The farm says that a part of it is away, which may pass."""
 
-    def __init__(self, error: WheelfarmError) -> None:
+    def __init__(self, error: WheelfarmError, wait_s: float) -> None:
         super().__init__(error.message)
         self.error = error
+        self.wait_s = wait_s
 
 
 def _refusal(answer: httpx.Response) -> Exception:
     error = _reported(answer)
-    return _Away(error) if answer.status_code == FarmUnavailable.status else error
+    passes = answer.status_code in (FarmUnavailable.status, TooManyRequests.status)
+    return _Away(error, _retry_after_s(answer)) if passes else error
 
 
 def _reported(answer: httpx.Response) -> WheelfarmError:

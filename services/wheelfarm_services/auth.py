@@ -5,8 +5,9 @@ import time
 from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request as HttpRequest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wheelfarm.errors import InputError, TooManyRequests, Unauthorized, WheelfarmError
 from wheelfarm.token_file import TOKEN
@@ -15,6 +16,8 @@ from wheelfarm_services.answers import error_answer
 from wheelfarm_services.audit import audit
 from wheelfarm_services.rate_limits import RateLimits
 
+VERSION_HEADER, API_VERSION = "Wheelfarm-API", "1"
+"""Every answer tells the version; a request may name the one that it was written for (docs/api.md)."""
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _TOKEN_PARAMETER = re.compile(r"(^|&)(access_token|api_?key|authorization|password|secret|token)=", re.IGNORECASE)
 
@@ -28,7 +31,11 @@ class Authenticated:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = _telling_version(send)
+        if scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         http = HttpRequest(scope)
@@ -60,4 +67,15 @@ class Authenticated:
                     f"The token {principal.token!r} may be used {principal.requests_per_minute} times a minute.",
                     retry_after_s=wait_s,
                 )
+        if http.headers.get(VERSION_HEADER, API_VERSION) != API_VERSION:
+            raise InputError(f"This farm speaks version {API_VERSION} of the API.", hint="Update client or farm.")
         bear(http, principal)
+
+
+def _telling_version(send: Send) -> Send:
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).append(VERSION_HEADER, API_VERSION)
+        await send(message)
+
+    return tell

@@ -13,10 +13,12 @@ from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm.token_file import Scope
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services.access import Access, Principal, principal_of
+from wheelfarm_services.event_stream import EventStream
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
-from wheelfarm_services.operation import Answer, Operation, Parameter
+from wheelfarm_services.operation import EVENTS, Answer, Operation, Parameter
 from wheelfarm_services.parameters import REQUEST_ID, SDIST, matching
+from wheelfarm_services.request_events import follow_request
 from wheelfarm_services.requests import (
     LEAST_PRIORITY,
     MOST_SDISTS,
@@ -27,6 +29,9 @@ from wheelfarm_services.requests import (
 )
 
 _EVENT = r"\d{1,20}-\d{1,20}"
+_LAST_EVENT = Parameter(
+    name="Last-Event-ID", told="The id of the last event that was read.", form=f"|{_EVENT}", place="header"
+)
 _SHA256 = matching(SHA256.pattern)
 _STATUS = {
     "type": "object",
@@ -125,6 +130,15 @@ def request_operations(requests: Requests, ledger: Ledger, access: Access) -> li
             errors=(404,),
         ),
         Operation(
+            name="requestEvents",
+            path="/requests/{id}/events",
+            endpoint=endpoints.events,
+            told="The jobs of a request as they change, as events `job`, and `end` when all has ended.",
+            parameters=(REQUEST_ID, _LAST_EVENT),
+            answers={200: Answer(told="Server-sent events.", media=(EVENTS,))},
+            errors=(404,),
+        ),
+        Operation(
             name="changeRequest",
             method="PATCH",
             path="/requests/{id}",
@@ -178,6 +192,12 @@ class _Endpoints:
             awaited = await run_in_threadpool(self.requests.awaited, request_id)
             await self.ledger.changed(after, awaited)
         return JSONResponse(await run_in_threadpool(self.requests.status, request_id))
+
+    async def events(self, http: HttpRequest) -> Response:
+        request_id, last_id = http.path_params["id"], http.headers.get("last-event-id", "")
+        await run_in_threadpool(self._require_visible, http)
+        await run_in_threadpool(self.requests.awaited, request_id)
+        return EventStream(follow_request(self.requests, self.ledger, request_id, last_id))
 
     async def change(self, http: HttpRequest) -> Response:
         priority = read_priority(json_object(await read_json_body(http)).get("priority"))

@@ -29,6 +29,7 @@ class FakeLedger:
     submitted: dict[str, list[Submission]] = field(default_factory=dict)
     forced: list[str] = field(default_factory=list)
     priorities: dict[str, int] = field(default_factory=dict)
+    changes: dict[str, set[str]] = field(default_factory=dict)
     suspended: list[Submission] = field(default_factory=list)
     completed: list[tuple[Claim, str]] = field(default_factory=list)
     failed: list[tuple[Claim, str, bool, float]] = field(default_factory=list)
@@ -122,6 +123,9 @@ class FakeLedger:
         self._fail("hand_back")
         self.handed_back.append(claim)
         return FailureOutcome.REQUEUED
+
+    def changed_since(self, event_id: str) -> set[str] | None:
+        return self.changes.get(event_id)
 
     def queues(self) -> dict[str, int]:
         return {}

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -429,6 +429,29 @@ def test_flat_page_is_html_that_is_asked_for_anew(farm: Farm) -> None:
     assert answer.text == "<html>"
     assert answer.headers["content-type"].startswith("text/html")
     assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_events_of_a_request_lead_on_from_the_last_one(farm: Farm) -> None:
+    accepted = submit(farm).json()
+    (job_id,) = accepted["requested"]
+    farm.ledger.records[job_id] = replace(farm.ledger.records[job_id], state=JobState.DONE)
+    path = f"/requests/{RESOLUTION}/events"
+    job, end = read_events(farm.client.get(path).text.split("\n"))
+    assert (job.name, json.loads(job.data)["state"], job.id) == ("job", "done", accepted["event"])
+    assert (end.name, json.loads(end.data)["id"]) == ("end", RESOLUTION)
+    farm.ledger.changes = {"1-1": set(), "2-1": {job_id}}
+    for last_id, told in (("1-1", ["end"]), ("2-1", ["job", "end"]), ("9-9", ["job", "end"])):
+        text = farm.client.get(path, headers={"Last-Event-ID": last_id}).text
+        assert [event.name for event in read_events(text.split("\n"))] == told
+    assert farm.client.get(f"/requests/{'00' * 16}/events").status_code == 404
+
+
+def test_version_of_the_api_is_told_and_another_one_refused(farm: Farm) -> None:
+    assert farm.client.get("/status").headers["wheelfarm-api"] == "1"
+    assert asgi_client(farm.app).get("/status").headers["wheelfarm-api"] == "1"
+    assert farm.client.get("/status", headers={"Wheelfarm-API": "1"}).status_code == 200
+    refused = farm.client.get("/status", headers={"Wheelfarm-API": "2"})
+    assert (refused.status_code, "version 1" in refused.json()["message"]) == (400, True)
 
 
 def put_log(farm: Farm, job_id: str, run: str, *chunks: bytes) -> None:

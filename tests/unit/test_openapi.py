@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,9 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     yield "changeRequest", client.patch(f"/requests/{RESOLUTION}", json={"priority": 1})
     yield "requestStatus", client.get(f"/requests/{RESOLUTION}")
     yield "status", client.get("/status")
+    for job_id, record in list(farm.ledger.records.items()):
+        farm.ledger.records[job_id] = replace(record, state=JobState.DONE)
+    yield "requestEvents", client.get(f"/requests/{RESOLUTION}/events")
     yield "cancel", client.post(f"/cancellations/{RESOLUTION}")
     yield "closeRequest", client.delete(f"/requests/{RESOLUTION}")
     yield "job", client.get(f"/jobs/{job.id[:12]}")

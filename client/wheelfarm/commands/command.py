@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from wheelfarm.known_policy import KnownPolicy
     from wheelfarm.progress import Progress
 
+_OUTAGE_S = 600.0
+"""How long a farm of its own machines may be without its Redis or its store before a command gives up."""
 _INTERRUPTED = 130
 _TAIL_LINES = 25
 _REASON_LENGTH = 160
@@ -96,7 +98,7 @@ class Command:
         if self.settings.url:
             from wheelfarm.farm import Farm
 
-            with Farm(self.settings.url, self.settings.token) as farm:
+            with self._named_farm() as farm:
                 yield farm
             return
         with attached(self.settings) as embedded:
@@ -112,7 +114,7 @@ class Command:
         from wheelfarm.farm import Farm
 
         if self.settings.url:
-            with Farm(self.settings.url, self.settings.token) as farm:
+            with self._named_farm() as farm:
                 yield farm
             return
         with attached_if_running(self.settings) as embedded:
@@ -121,6 +123,11 @@ class Command:
                 return
             with Farm(embedded.url, embedded.token, check=embedded.check) as farm:
                 yield farm
+
+    def _named_farm(self) -> "Farm":
+        from wheelfarm.farm import Farm
+
+        return Farm(self.settings.url, self.settings.token, outage_s=_OUTAGE_S, tell=self.reporter.say)
 
     def answer(self, value: dict[str, Any], text: Sequence[str]) -> None:
         """The result: a JSON document, or lines."""

@@ -351,6 +351,14 @@ class Ledger:
         read: Callable[[], Any] = partial(self._redis.xrevrange, f"{_PREFIX}ev", count=1)
         return next((str(event_id) for event_id, _ in self._patiently(read)), "0-0")
 
+    def changed_since(self, event_id: str) -> set[str] | None:
+        """The jobs whose state has changed after an event; None where that is not remembered any more."""
+        read: Callable[[], Any] = partial(self._redis.xrange, f"{_PREFIX}ev", min=event_id, count=_EVENTS_READ)
+        events = self._patiently(read)
+        if not events or events[0][0] != event_id or len(events) == _EVENTS_READ:
+            return None
+        return {str(event["job"]) for _, event in events[1:]}
+
     async def changed(self, after: str, awaited: Collection[str]) -> None:
         """Wait for an event after the one of that id: for the end of an awaited job, or a little longer for others.
         Returns without one, too, after some seconds."""

@@ -1,0 +1,55 @@
+"""The client's patience with a farm."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from wheelfarm.errors import FarmUnavailable, NotFound, TooManyRequests, WheelfarmError
+from wheelfarm.farm import Farm
+
+ANSWER = {"now": 1.0, "jobs": [], "requests": [], "failures": [], "workers": []}
+
+
+def farm_that(answers: Callable[[int], httpx.Response], monkeypatch: pytest.MonkeyPatch, **options: float) -> Farm:
+    """A farm whose n-th answer is given."""
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return answers(len(asked))
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    said: list[str] = []
+    farm = Farm("http://farm.example", "t", tell=said.append, **options)  # type: ignore[arg-type]
+    farm._http = httpx.Client(base_url="http://farm.example", transport=httpx.MockTransport(answer))
+    farm.said = said  # type: ignore[attr-defined]
+    return farm
+
+
+def refusal(error: WheelfarmError, retry_after: str = "1") -> httpx.Response:
+    return httpx.Response(error.status, json=error.to_json(), headers={"Retry-After": retry_after})
+
+
+@pytest.mark.parametrize("error", [FarmUnavailable("The store is gone."), TooManyRequests("Too often.")])
+def test_client_waits_for_a_farm_that_asks_it_to_and_says_so_once(
+    error: WheelfarmError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = farm_that(
+        lambda count: refusal(error) if count < 40 else httpx.Response(200, json=ANSWER), monkeypatch, outage_s=600.0
+    )
+    assert farm.status().jobs == ()
+    (said,) = farm.said  # type: ignore[attr-defined]
+    assert said.startswith(error.message)
+
+
+def test_client_does_not_wait_for_what_will_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    farm = farm_that(lambda count: refusal(NotFound("no")), monkeypatch, outage_s=600.0)
+    with pytest.raises(NotFound):
+        farm.status()
+
+
+def test_client_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    farm = farm_that(lambda count: refusal(FarmUnavailable("gone")), monkeypatch, patience_s=-1.0)
+    with pytest.raises(FarmUnavailable):
+        farm.status()
