@@ -153,7 +153,8 @@ class _Chain:
             requirements.check_hashes([sdist for sdist in resolution.sdists if sdist.sha256 not in self.sent])
             if not resolution.sdists:
                 return None, failed
-            status = self.follow(JobKind.WHEEL, resolution.sdists)
+            hashed = [sdist.sha256 for sdist in resolution.sdists if requirements.vouches_for(sdist)]
+            status = self.follow(JobKind.WHEEL, resolution.sdists, hashed=hashed)
             revised = {job: one.revision for job, one in status.revisions.items()}
             if requirements.lock is not None or revised.items() <= known.items():
                 return status, failed
@@ -216,16 +217,18 @@ class _Chain:
                 if sdists:
                     self.submit(kind, sdists)
 
-    def follow(self, kind: JobKind, sdists: Sequence[Sdist]) -> RequestStatus:
+    def follow(self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = ()) -> RequestStatus:
         """Submit, and wait for the end or for the first failure."""
-        return self.farm.wait(self.submit(kind, sdists), self.watch, keep_going=self.keep_going)
+        return self.farm.wait(self.submit(kind, sdists, hashed=hashed), self.watch, keep_going=self.keep_going)
 
-    def submit(self, kind: JobKind, sdists: Sequence[Sdist]) -> RequestStatus:
-        """Open a request."""
+    def submit(self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = ()) -> RequestStatus:
+        """Open a request; the sha256s `hashed` were given by who asks, not by an index."""
         request_id = uuid.uuid4().hex
         self.requests.callback(self._close, request_id)
         local = [sdist.sha256 for sdist in sdists if sdist.sha256 in self.sent]
-        return self.farm.submit(kind, sdists, self.target, request_id=request_id, local=local, force=self.retry)
+        return self.farm.submit(
+            kind, sdists, self.target, request_id=request_id, local=local, hashed=hashed, force=self.retry
+        )
 
     def _close(self, request_id: str) -> None:
         with suppress(WheelfarmError):

@@ -38,7 +38,9 @@ class Use:
 class Origin:
     """Where a wheel of the farm comes from, as its provenance tells; what an older farm did not write is empty.
 
-    `url` and `upload_time` are the source index's, `built_at` seconds since the epoch, `job` the id of the build.
+    `prebuilt` is the policy's exception for a wheel that was not built but taken from upstream, with its `reason` and
+    when it `expires`. `url` and `upload_time` are the source index's, `built_at` seconds since the epoch, `job` the id
+    of the build.
     """
 
     wheel: BuiltWheel
@@ -51,6 +53,7 @@ class Origin:
     fallback: str = ""
     metadata: MetadataRevision = field(default_factory=MetadataRevision)
     recipe: Any = None
+    prebuilt: Any = None
     sandbox: str = ""
     driver: str = ""
     job: str = ""
@@ -73,6 +76,7 @@ class Origin:
             constraints=tuple(map(str, value.get("constraints", ()))),
             metadata=MetadataRevision.from_json(value.get("metadata")),
             recipe=value.get("recipe"),
+            prebuilt=value.get("prebuilt"),
             job=str(value.get("job", "")),
             built_at=_number(value.get("built_at")),
             duration_s=_number(value.get("duration_s")),

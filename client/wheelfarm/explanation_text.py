@@ -38,10 +38,15 @@ def explanation_lines(explanation: Explanation, ways: Sequence[Bringing]) -> Ite
 
 def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
     yield "sha256", origin.wheel.sha256
-    yield "built from", origin.sdist.filename
+    if isinstance(origin.prebuilt, Mapping):
+        yield (
+            "prebuilt",
+            f"{origin.prebuilt.get('reason')} (policy's exception, until {origin.prebuilt.get('expires')})",
+        )
+    yield "taken from" if origin.prebuilt else "built from", origin.sdist.filename
     yield "", f"sha256 {origin.sdist.sha256}"
     yield "", f"listed at {origin.url}" + (f", uploaded {origin.upload_time}" if origin.upload_time else "")
-    yield "built", _built(origin)
+    yield "taken" if origin.prebuilt else "built", _built(origin)
     yield "target", _target(origin.target)
     yield "sandbox", origin.sandbox
     yield "driver", origin.driver
@@ -117,13 +122,16 @@ def tree_lines(explanation: Explanation) -> Iterator[str]:
                 yield from lines(use.filename, indent + ("    " if last else "│   "))
 
     found = list(lines(explanation.wheel.filename, "  "))
-    yield from found or ["  nothing: its backend is in the sdist"]
+    nothing = "it is prebuilt" if explanation.origin.prebuilt else "its backend is in the sdist"
+    yield from found or [f"  nothing: {nothing}"]
     if any(line.endswith(" (*)") for line in found):
         yield "  (*) built with what is drawn above"
 
 
 def _end(origin: Origin | None) -> str:
-    return " [builds itself]" if origin else " [no longer on the index]"
+    if origin is None:
+        return " [no longer on the index]"
+    return " [prebuilt]" if origin.prebuilt else " [builds itself]"
 
 
 def _because(way: Sequence[Step]) -> str:

@@ -130,9 +130,11 @@ class Farm:
         *,
         request_id: str,
         local: Collection[str] = (),
+        hashed: Collection[str] = (),
         force: bool = False,
     ) -> RequestStatus:
-        """Ask for a job of `kind` for each sdist; of those that this client sent, the sha256s are `local`.
+        """Ask for a job of `kind` for each sdist; of those that this client sent, the sha256s are `local`,
+        of those whose sha256 was asked for, `hashed`.
 
         Safe to repeat under the same `request_id`.
         """
@@ -143,6 +145,7 @@ class Farm:
             "target_revision": target.revision,
             "sdists": [asdict(sdist) for sdist in sdists],
             "local": list(local),
+            "hashed": list(hashed),
             "force": force,
         }
         return RequestStatus.from_json(self._call("POST", "/requests", json=body).json())

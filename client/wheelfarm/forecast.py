@@ -38,8 +38,8 @@ class Forecast:
 
     `wheel` is there when it has been built; `requires` and `constraints` are what its build environment would be
     resolved from, with what the backend asks for where it has been asked (`backend_asked`); `recipe` says why the farm
-    has a recipe for it; `native` holds where it is seen to compile; `tools` are programs that its build needs and no
-    build requirement brings.
+    has a recipe for it, `prebuilt` which wheel of upstream policy takes in its place, and why; `native` holds where it
+    is seen to compile; `tools` are programs that its build needs and no build requirement brings.
     """
 
     sdist: Sdist
@@ -49,6 +49,7 @@ class Forecast:
     requires: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     recipe: str = ""
+    prebuilt: str = ""
     backend_asked: bool = False
     native: bool = False
     tools: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ class Forecast:
             requires=tuple(map(str, value["requires"])),
             constraints=tuple(map(str, value["constraints"])),
             recipe=str(value["recipe"]),
+            prebuilt=str(value.get("prebuilt", "")),
             backend_asked=bool(value["backend_asked"]),
             native=bool(value["native"]),
             tools=tuple(map(str, value["tools"])),

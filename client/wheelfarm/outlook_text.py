@@ -14,6 +14,8 @@ def outlook_lines(outlook: Outlook) -> Iterator[str]:
         yield f"{_state(prospect):<7} {name:<{width}}  {_time(prospect):>8}  {_reason(prospect)}".rstrip()
         if prospect.forecast.recipe:
             yield f"        recipe: {_first_line(prospect.forecast.recipe)}"
+        if prospect.forecast.prebuilt:
+            yield f"        prebuilt: {prospect.forecast.prebuilt}"
         for doubt in prospect.doubts:
             yield f"        {'likely to fail' if doubt.likely else 'note'}: {_first_line(doubt.text)}"
             if doubt.hint:

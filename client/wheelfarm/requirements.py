@@ -55,6 +55,10 @@ class Requirements:
         kept = tuple(line for line in self.lines if normalized(Requirement(line).name) not in names)
         return replace(self, lines=kept)
 
+    def vouches_for(self, sdist: "Sdist") -> bool:
+        """Whether the sha256 of an sdist is given here, by a lock or by `--hash`."""
+        return self.lock is not None or sdist.sha256 in self.hashes.get(sdist.name, ())
+
     def check_hashes(self, sdists: "Sequence[Sdist]") -> None:
         """Raise HashMismatch when a project with `--hash` resolved to an sdist of another sha256."""
         for sdist in sdists:

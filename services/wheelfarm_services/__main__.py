@@ -81,7 +81,10 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     wake = Wakeups(celery_app(settings.broker))
     ledger = Ledger(settings.broker, wake=wake, patience_s=5.0)
     policies = PolicyBook(store)
-    policies.publish(_given(settings.policy))
+    judged_anew = policies.publish(_given(settings.policy))
+    wheels = WheelIndex(store)
+    if judged_anew:
+        wheels.render_all()
     routes = cache(partial(routes_of, settings, os.environ))
     if settings.upstreams.name:
         routes()  # what is wrong with the file is told at start
@@ -94,7 +97,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         store,
         ledger,
         sources,
-        WheelIndex(store),
+        wheels,
         recipes,
         targets=RegisteredTargets(store) if embedded_since is not None else ServedTargets(store, fleet),
         tenancy=tenancy,

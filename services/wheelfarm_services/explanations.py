@@ -174,6 +174,7 @@ class Explanations:
             fallback=str(provenance["plan"].get("fallback") or ""),
             metadata=manifest.metadata_revision,
             recipe=provenance.get("recipe"),
+            prebuilt=provenance.get("prebuilt"),
             job=job.id,
             built_at=provenance.get("built_at"),
             duration_s=provenance.get("duration_s"),
@@ -201,6 +202,8 @@ class Explanations:
         if isinstance(told, Mapping):
             lists = {name: tuple(map(str, told.get(name) or ())) for name in ("requires", "backend_path", "asked")}
             return BuildSystem(backend=str(told.get("backend", "")), **lists)
+        if sdist.is_prebuilt:
+            return None
         if sdist.sha256 not in self._stated:
             self._stated[sdist.sha256] = self._stated_build_system(manifest, sdist)
         return self._stated[sdist.sha256]

@@ -32,6 +32,7 @@ from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.operation import Answer, Operation
 from wheelfarm_services.parameters import SDIST, matching
+from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
@@ -113,6 +114,7 @@ class Forecasts:
         self._sources = sources
         self._requests = requests
         self._recipes = RecipeBook(store)
+        self._policies = PolicyBook(store)
         self._failures = Failures(store)
         self._wheels = WheelIndex(store)
         self._history = BuildHistory(store)
@@ -130,7 +132,10 @@ class Forecasts:
     def _forecast(self, sdist: Sdist, target: Target, past: Sequence[PastBuild]) -> Forecast:
         job = self._requests.job_for(JobKind.WHEEL, sdist, target)
         if (manifest := self._wheels.find(job)) is not None:
-            return Forecast(sdist=sdist, job=job.id, wheel=manifest.wheel)
+            return Forecast(sdist=sdist, job=job.id, wheel=manifest.wheel, prebuilt=self._exception(sdist))
+        if sdist.is_prebuilt:
+            self._sources.mirror(sdist)
+            return Forecast(sdist=sdist, job=job.id, prebuilt=self._exception(sdist))
         try:
             stated = stated_build(sdist, self._store, self._sources)
         except (BadSdist, DirectReferenceRefused, HashMismatch) as error:
@@ -155,6 +160,13 @@ class Forecasts:
             failure=self._failure(job),
             doubts=stated_doubts(stated, self._upload_time(sdist), target.python_version, self._clock()),
         )
+
+    def _exception(self, sdist: Sdist) -> str:
+        """Why a prebuilt wheel is taken; "" for an sdist."""
+        if not sdist.is_prebuilt:
+            return ""
+        found = self._policies.policy.prebuilt_for(sdist, self._policies.now())
+        return f"{found.filename}: {found.reason} (until {found.expires})"
 
     def _asked(self, sdist: Sdist, target: Target) -> tuple[str, ...] | None:
         data = self._store.get(layout.hook_requirements(sdist.sha256, target.revision))

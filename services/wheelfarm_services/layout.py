@@ -137,6 +137,11 @@ def index_entry(target: str, filename: str) -> str:
     return f"{index_entries(target)}{filename}.json"
 
 
+def flat_pages() -> str:
+    """The folder of the targets' pages."""
+    return "flat/"
+
+
 def flat_page(target: str) -> str:
     """A target's find-links page."""
     return f"flat/{target}/index.html"

@@ -46,14 +46,24 @@ class PolicyBook:
         """The digest of the policy's text, "" where there is none."""
         return hashlib.sha256(self.file.source.encode()).hexdigest() if self.file.origin else ""
 
-    def publish(self, path: Path | None) -> None:
-        """Make a file the farm's policy, or none. Raises InputError, naming the key, before anything has changed."""
-        if path is None:
+    def publish(self, path: Path | None) -> bool:
+        """Make a file the farm's policy, or none; whether that, or the day, may judge otherwise than what was before.
+
+        Raises InputError, naming the key, before anything has changed.
+        """
+        data = None if path is None else self._told(path)
+        if data == self._store.get(layout.policy()):
+            return False
+        if data is None:
             self._store.delete(layout.policy())
         else:
-            file = read_policy_file(path)
-            self._store.put(layout.policy(), json.dumps({"origin": path.name, "source": file.source}).encode())
+            self._store.put(layout.policy(), data)
         self._read_at = -_AGE_S
+        return True
+
+    def _told(self, path: Path) -> bytes:
+        source = read_policy_file(path).source
+        return json.dumps({"origin": path.name, "source": source, "day": self.now().date().isoformat()}).encode()
 
 
 def _parsed(value: dict[str, str]) -> PolicyFile:

@@ -1,5 +1,6 @@
 """Prebuilt wheels of upstream that policy takes in the place of sdists: which one fits a target, and its METADATA."""
 
+import email.parser
 import zipfile
 import zlib
 from dataclasses import replace
@@ -48,10 +49,21 @@ def wheel_metadata(sdist: Sdist, file: BinaryIO) -> bytes:
             found = [info for info in archive.infolist() if _is_metadata(info.filename, sdist)]
             if len(found) == 1 and found[0].file_size <= _METADATA_BYTES:
                 with archive.open(found[0]) as member:
-                    return member.read(_METADATA_BYTES)
+                    return _checked(member.read(_METADATA_BYTES), sdist)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise BadWheel(f"The prebuilt wheel {sdist.filename} can't be read: {error}.") from error
     raise BadWheel(f"The prebuilt wheel {sdist.filename} has no METADATA of {sdist}.")
+
+
+def _checked(metadata: bytes, sdist: Sdist) -> bytes:
+    message = email.parser.BytesParser().parsebytes(metadata, headersonly=True)
+    if canonicalize_name(str(message["Name"])) != sdist.name or Version(str(message["Version"])) != Version(
+        sdist.version
+    ):
+        raise BadWheel(
+            f"The METADATA of {sdist.filename} is about {message['Name']!a:.100} {message['Version']!a:.100}."
+        )
+    return metadata
 
 
 def _is_metadata(path: str, sdist: Sdist) -> bool:

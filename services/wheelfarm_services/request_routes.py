@@ -67,6 +67,7 @@ _REQUEST = {
         "target_revision": _SHA256,
         "sdists": {"type": "array", "items": SDIST, "minItems": 1, "maxItems": MOST_SDISTS},
         "local": {"type": "array", "items": _SHA256, "description": "Those of the sdists that a client sent."},
+        "hashed": {"type": "array", "items": _SHA256, "description": "Those whose digest was asked for by the user."},
         "priority": _PRIORITY,
         "force": {"type": "boolean", "default": False, "description": "Forget failures: build again what failed."},
     },

@@ -39,9 +39,10 @@ _QUOTA_RETRY_S = 10
 class Request:
     """A job of `kind` for each of `sdists`, on one target. The client makes up the id, so that it may ask twice.
 
-    Those whose sha256 is in `local` were sent by a client, as every tree was. `recipes` are the digests of the sdists'
-    recipes, by sha256, as they were when the farm accepted the request. One that was `cancelled` is kept until its
-    client has seen it. `tenant` is whose it is; the lower its `priority`, the sooner its jobs are done.
+    Those whose sha256 is in `local` were sent by a client, as every tree was; of those in `hashed` the user gave the
+    digest. `recipes` are the digests of the sdists' recipes, by sha256, as they were when the farm accepted the
+    request. One that was `cancelled` is kept until its client has seen it. `tenant` is whose it is; the lower its
+    `priority`, the sooner its jobs are done.
     `farm` is the one that accepted it: embedded farms of several machines may share a bucket.
     """
 
@@ -52,6 +53,7 @@ class Request:
     sdists: tuple[Sdist, ...]
     force: bool = False
     local: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
     recipes: Mapping[str, str] = field(default_factory=dict)
     cancelled: bool = False
     accepted_at: float = 0.0
@@ -71,9 +73,7 @@ class Request:
             raise InputError("request: 'target' must be the name of a target and 'target_revision' a sha256.")
         if not 0 < len(value["sdists"]) <= MOST_SDISTS:
             raise InputError(f"request: from 1 to {MOST_SDISTS} sdists are accepted, not {len(value['sdists'])}.")
-        local = value.get("local", [])
-        if not isinstance(local, list | tuple) or not all(isinstance(sha256, str) for sha256 in local):
-            raise InputError("request: 'local' must be a list of sha256s.")
+        local, hashed = (_sha256s(value, name) for name in ("local", "hashed"))
         return cls(
             id=str(value["id"]),
             kind=JobKind(value["kind"]),
@@ -81,7 +81,8 @@ class Request:
             target_revision=revision,
             sdists=tuple(Sdist.from_json(sdist) for sdist in value["sdists"]),
             force=bool(value.get("force", False)),
-            local=tuple(local),
+            local=local,
+            hashed=hashed,
             priority=read_priority(value.get("priority", USUAL_PRIORITY)),
         )
 
@@ -236,6 +237,9 @@ class Requests:
             if reason := self._policies.policy.local_refusal(sdist):
                 raise refused(sdist, reason)
         else:
+            needs_hash = self._policies.policy.require_hashes and request.kind is JobKind.WHEEL
+            if needs_hash and sdist.sha256 not in request.hashed:
+                raise refused(sdist, "the request gives no sha256 for it (--hash, or a lock), as every one must")
             self._sources.mirror(sdist)
 
     def require_local(self, tenant: str, kind: JobKind, sdist: Sdist) -> None:
@@ -426,6 +430,13 @@ class Requests:
         """A job that the ledger does not know: finished before, or forgotten by Redis and soon resubmitted."""
         state = JobState.DONE if self._finished(job) else JobState.QUEUED
         return JobStatus(id=job.id, kind=job.kind, sdist=job.sdist, state=state)
+
+
+def _sha256s(value: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = value.get(name, [])
+    if not isinstance(found, list | tuple) or not all(isinstance(sha256, str) for sha256 in found):
+        raise InputError(f"request: {name!r} must be a list of sha256s.")
+    return tuple(found)
 
 
 def _given_up(status: JobStatus) -> JobStatus:

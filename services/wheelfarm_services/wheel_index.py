@@ -10,7 +10,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from urllib.parse import quote
 
 from wheelfarm.digest import digest_of
 from wheelfarm.job import LOCAL_VIEW, Job, Sdist
+from wheelfarm.policy import Policy
 from wheelfarm.revision import MetadataRevision
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
+from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.store import Store
 
 logger = logging.getLogger(__name__)
@@ -83,6 +85,13 @@ class Manifest:
         return bool(self.provenance.get("job", {}).get("source_view") == LOCAL_VIEW)
 
     @property
+    def sources(self) -> tuple[Sdist, ...]:
+        """What it was built from and with, as far as its provenance tells."""
+        own, plan = self.provenance.get("job", {}).get("sdist"), self.provenance.get("plan", {})
+        used = [Sdist.from_json(one["sdist"]) for one in plan.get("requirements", ())]
+        return tuple([Sdist.from_json(own), *used] if own else used)
+
+    @property
     def metadata_revision(self) -> MetadataRevision:
         """Which revision of its sdist's metadata the wheel agrees with."""
         return MetadataRevision.from_json(self.provenance.get("metadata"))
@@ -101,12 +110,14 @@ class WheelIndex:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._links: dict[str, str] = {}
+        self._links: dict[str, tuple[str, tuple[Sdist, ...]]] = {}
+        self._policies = PolicyBook(store)
 
     def plan(self, job: Job) -> Plan | None:
-        """The plan recorded for a job's request key."""
+        """The plan recorded for a job's request key, unless policy refuses a build requirement of it now."""
         data = self._store.get(layout.plan(job.request_key))
-        return None if data is None else Plan.from_json(json.loads(data))
+        plan = None if data is None else Plan.from_json(json.loads(data))
+        return plan if plan and self._may_stand(one.sdist for one in plan.requirements) else None
 
     def record_plan(self, job: Job, plan: Plan) -> Plan:
         """Record the plan and return the one that stands: an earlier one does where its wheel was committed."""
@@ -163,7 +174,9 @@ class WheelIndex:
             self._store.put_new(layout.local_wheel(manifest.wheel.sha256), manifest.to_json())
             return
         filename = manifest.wheel.filename
-        self._store.put_new(layout.index_entry(manifest.target, filename), manifest.to_json())
+        entry = layout.index_entry(manifest.target, filename)
+        if not self._store.put_new(entry, manifest.to_json()) and self._is_refused(entry):
+            self._store.put(entry, manifest.to_json())  # the same bytes, of what may stand
         self.render(manifest.target, lambda page: f">{html.escape(filename)}<".encode() in page)
 
     def render(self, target: str, done: Callable[[bytes], bool] = lambda page: False) -> None:
@@ -182,14 +195,30 @@ class WheelIndex:
             time.sleep(pause * random.random())  # noqa: S311  (no secret; who lost often finds its own work done)
             pause = min(1.0, pause * 2)
 
+    def render_all(self) -> None:
+        """Write every target's page anew: what policy lets in has changed."""
+        for key in list(self._store.list(layout.flat_pages())):
+            self.render(key.split("/")[1])
+
     def _link_of(self, key: str) -> str:
-        """The line of an entry, which never changes, remembered; nothing where it is gone."""
-        if key not in self._links:
+        """The line of an entry, which never changes, remembered; nothing where it is gone, or policy refuses it or what
+        it was built with."""
+        known = self._links.get(key)
+        if known is None or not self._may_stand(known[1]):  # then another build of the same bytes may have replaced it
             data = self._store.get(key)
             if data is None:
                 return ""
-            self._links[key] = _link(Manifest.from_json(data))
-        return self._links[key]
+            manifest = Manifest.from_json(data)
+            known = self._links[key] = _link(manifest), manifest.sources
+        return known[0] if self._may_stand(known[1]) else ""
+
+    def _is_refused(self, entry: str) -> bool:
+        data = self._store.get(entry) if self._policies.policy != Policy() else None
+        return data is not None and not self._may_stand(Manifest.from_json(data).sources)
+
+    def _may_stand(self, sdists: Iterable[Sdist]) -> bool:
+        policy, now = self._policies.policy, self._policies.now()
+        return policy == Policy() or not any(policy.lasting_refusal(sdist, now) for sdist in sdists)
 
     def has(self, wheel: BuiltWheel) -> bool:
         """Whether a wheel's bytes are in the store."""

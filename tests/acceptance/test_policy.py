@@ -193,3 +193,36 @@ def test_policy_check_tells_what_a_file_holds_and_show_the_one_in_force(home: Ho
     assert f"expired on {ENDED}: cooldown-exception of app" in checked.out
     assert 'cooldown = "36 hours"' in shown.out
     assert none.out == "The farm has no policy.\n"
+
+
+def test_every_request_must_give_hashes_where_the_policy_says_so(home: Home) -> None:
+    app, tool = Project(name="app", build_requires=["tool"]), Project(name="tool")
+    home.upstream.add(app, tool)
+    policy = with_policy(home, "require-hashes = true\n")
+    hashed = home.root / "requirements.txt"
+    hashed.write_text(f"app==1.0 --hash=sha256:{sha256_of(app)}\n")
+
+    bare = home.run("build", "app", environment=policy)
+    assert (bare.code, "policy denies app 1.0: the request gives no sha256 for it" in bare.err) == (REFUSED, True)
+    assert home.run("build", "-r", hashed, environment=policy).code == 0
+    assert home.run("build", "-r", lock_of(home, app), environment=policy).code == 0
+
+
+def test_build_requirement_that_is_denied_is_planned_and_built_without_and_leaves_the_page(home: Home) -> None:
+    home.upstream.add(
+        Project(name="app", build_requires=["tool"]), Project(name="tool"), Project(name="tool", version="2")
+    )
+    assert home.run("build", "app").code == 0
+    [page] = home.store.glob("flat/*/index.html")
+    assert "tool-2-" in page.read_text()
+    policy = with_policy(home, '[[deny]]\nproject = "tool"\nversions = "==2"\nreason = "CVE-1."\n')
+
+    assert home.run("build", "app", environment=policy).code == 0
+
+    assert home.run("policy", "show", environment=policy).code == 0
+    assert "tool-1.0-" in page.read_text()
+    assert "tool-2-" not in page.read_text()
+    assert "tool 1.0" in home.run("why", "app", environment=policy).out
+    everything = with_policy(home, '[[deny]]\nproject = "tool"\nreason = "CVE-1."\n')
+    done = home.run("build", "app", environment=everything)
+    assert (done.code, "policy denies tool 1.0, 2: CVE-1" in done.err) == (REFUSED, True), done.err

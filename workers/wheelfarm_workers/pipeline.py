@@ -39,6 +39,7 @@ from wheelfarm_workers.fallback import FirstTries, FirstTry, both_failed
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.plan import PlannedBuild, Planner, StagedSdist
+from wheelfarm_workers.prebuilt import PrebuiltWheels
 from wheelfarm_workers.publish import check_answer, publish
 from wheelfarm_workers.sandbox import Limits, Sandbox
 from wheelfarm_workers.sdist_making import SdistMaker
@@ -104,6 +105,7 @@ class Pipeline:
         self._builder = Builder(
             sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores
         )
+        self._prebuilt = PrebuiltWheels(store=store, wheels=wheels, inputs=inputs, targets=targets, work=work)
         self._sdists = SdistMaker(planner=self._planner, builder=self._builder, sources=LocalSources(store), work=work)
 
     def run(self, job: Job, hold: Hold) -> dict[str, Any]:
@@ -162,6 +164,8 @@ class Pipeline:
     def _build_wheel(self, job: Job, hold: Hold) -> BuiltWheel:
         if (manifest := self._wheels.find(job)) is not None:
             return self._enlisted(manifest)
+        if job.sdist.is_prebuilt:
+            return self._prebuilt.publish(job)
         staged = self._planner.stage(job)
         self._builder.prepare(staged.target)
         first = self._first_tries.find(job, hold.forced_at)

@@ -3,12 +3,13 @@
 import hashlib
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from wheelfarm.job import Job
 from wheelfarm.revision import MetadataRevision
-from wheelfarm.target import native_tags
+from wheelfarm.target import Target, native_tags
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 from wheelfarm_workers.answer import Answer
@@ -39,11 +40,6 @@ def publish(
     For the provenance, `made_by` names the driver and the sandbox, and `revision` that of the sdist's metadata.
     """
     job = planned.staged.job
-    plan = wheels.record_plan(job, planned.plan)
-    if (committed := wheels.manifest(plan.build_key)) is not None:
-        wheels.enlist(committed)
-        return committed.wheel
-    stamped = checked.path.rename(work / checked.filename) if job.is_local else _stamped(wheels, job, checked, work)
     provenance = {
         **made_by,
         "source_date_epoch": answer.facts["source_date_epoch"],
@@ -53,7 +49,26 @@ def publish(
         "metadata": revision.to_json(),
         "recipe": planned.staged.recipe.to_json() if job.recipe else None,
     }
-    manifest = _manifest(planned, plan, checked, stamped, provenance)
+    return commit(wheels, job, planned.staged.target, planned.plan, checked, work, provenance)
+
+
+def commit(
+    wheels: WheelIndex,
+    job: Job,
+    target: Target,
+    plan: Plan,
+    checked: CheckedWheel,
+    work: Path,
+    provenance: Mapping[str, object],
+) -> BuiltWheel:
+    """The same for a wheel that is checked, however it came here; `provenance` comes beside job, plan and target."""
+    plan = wheels.record_plan(job, plan)
+    if (committed := wheels.manifest(plan.build_key)) is not None:
+        wheels.enlist(committed)
+        return committed.wheel
+    stamped = checked.path.rename(work / checked.filename) if job.is_local else _stamped(wheels, job, checked, work)
+    whole = {"job": job.to_json(), "plan": plan.to_json(), "target": target.to_json(), **provenance}
+    manifest = _manifest(job, checked, stamped, whole)
     return wheels.publish(plan.build_key, manifest, stamped, checked.metadata).wheel
 
 
@@ -64,10 +79,7 @@ def _stamped(wheels: WheelIndex, job: Job, checked: CheckedWheel, work: Path) ->
     return work / filename
 
 
-def _manifest(
-    planned: PlannedBuild, plan: Plan, checked: CheckedWheel, stamped: Path, provenance: dict[str, object]
-) -> Manifest:
-    job = planned.staged.job
+def _manifest(job: Job, checked: CheckedWheel, stamped: Path, provenance: dict[str, object]) -> Manifest:
     with stamped.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     wheel = BuiltWheel(
@@ -83,10 +95,5 @@ def _manifest(
         metadata_sha256=hashlib.sha256(checked.metadata).hexdigest(),
         requires_python=checked.requires_python,
         target=job.target,
-        provenance={
-            "job": job.to_json(),
-            "plan": plan.to_json(),
-            "target": planned.staged.target.to_json(),
-            **provenance,
-        },
+        provenance=provenance,
     )

@@ -281,6 +281,11 @@ def _same(name: str, version: str, sdist: Sdist) -> bool:
 
 
 def _bad(sdist: Sdist, filename: str, rule: str) -> BadWheel:
+    if sdist.is_prebuilt:
+        return BadWheel(
+            f"The prebuilt wheel {filename!a} of {sdist} is none that the farm publishes: {rule}.",
+            hint="Nothing was published. Name another wheel in the policy, or let the project be built.",
+        )
     return BadWheel(
         f"The backend of {sdist} made a wheel that the farm does not publish ({filename!a}): {rule}.",
         hint="Nothing was published. This is a fault of the project's build, or an attempt to pass as another.",
