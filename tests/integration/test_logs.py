@@ -171,16 +171,21 @@ def test_follower_goes_on_where_it_was_cut_off(farm: LogFarm) -> None:
     assert text_of(list(farm.events(last_id=last_id))) == "two\n"
 
 
-def test_many_followers_read_everything_in_order_beside_some_who_read_nothing(farm: LogFarm) -> None:
-    """The small form of benchmarks/log_followers.py."""
-    jobs = [f"{number:064x}" for number in range(0xABCDEF00, 0xABCDEF04)]
-    logs = [farm.begin(job) for job in jobs]
-    stuck = [_open_and_read_nothing(farm, jobs[number % len(jobs)]) for number in range(5)]
-    readers = _Followers(farm, [jobs[number % len(jobs)] for number in range(40)])
+@pytest.mark.parametrize(
+    ("followers", "stuck", "jobs", "lines"),
+    [(40, 5, 4, 40), pytest.param(300, 20, 20, 100, marks=pytest.mark.slow)],
+)
+def test_many_followers_read_everything_in_order_beside_some_who_read_nothing(
+    farm: LogFarm, followers: int, stuck: int, jobs: int, lines: int
+) -> None:
+    names = [f"{number:064x}" for number in range(0xABCDEF00, 0xABCDEF00 + jobs)]
+    logs = [farm.begin(job) for job in names]
+    idle = [_open_and_read_nothing(farm, names[number % jobs]) for number in range(stuck)]
+    readers = _Followers(farm, [names[number % jobs] for number in range(followers)])
     readers.start()
-    expected = {job: bytearray() for job in jobs}
-    for number in range(40):
-        for job, log in zip(jobs, logs, strict=True):
+    expected = {job: bytearray() for job in names}
+    for number in range(lines):
+        for job, log in zip(names, logs, strict=True):
             line = f"{job[-2:]} {number} {'x' * 2000}\n".encode()
             expected[job] += line
             log.write(line)
@@ -188,10 +193,22 @@ def test_many_followers_read_everything_in_order_beside_some_who_read_nothing(fa
     for log in logs:
         farm.finish(log)
     received = readers.join()
-    for connection in stuck:
+    for connection in idle:
         connection.close()
+    assert len(received) == followers
     assert all(text.encode() == expected[job] for job, text in received)
-    assert len(received) == 40
+
+
+def test_log_is_followed_through_another_replica_of_the_api(farm: LogFarm, redis_url: str) -> None:
+    other = LogFarm.__new__(LogFarm)
+    other.__dict__.update({**vars(farm), "reader": LogReader(farm.store, redis_url)})
+    log = farm.begin()
+    log.write(b"one\n")
+    with serving(other):
+        first = next(farm.events())
+        log.write(b"two\n")
+        farm.finish(log)
+        assert text_of(list(other.events(last_id=first.id))) == "two\n"
 
 
 class _Followers:
@@ -205,7 +222,7 @@ class _Followers:
         self.start = self._thread.start
 
     def join(self) -> list[tuple[str, str]]:
-        self._thread.join(60)
+        self._thread.join(120)
         return self._received
 
     async def _follow_all(self) -> None:

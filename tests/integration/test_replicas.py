@@ -1,0 +1,42 @@
+"""What two replicas of the API share through one Redis."""
+
+from typing import Any, cast
+
+from tests.support.values import make_sdist
+from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.ledger import Ledger, Submission, redis_client
+from wheelfarm_services.rate_limits import RateLimits
+
+
+def test_rate_of_a_token_is_counted_by_all_replicas_together(redis_url: str) -> None:
+    replicas = [RateLimits(redis_client(redis_url)) for _ in range(2)]
+    waits = [replicas[number % 2].wait_s("ci", 60) for number in range(62)]
+    assert waits[:60] == [0.0] * 60
+    assert 0 < waits[-1] <= 2
+    assert replicas[0].wait_s("other", 60) == 0
+
+
+def test_rates_are_not_counted_while_redis_is_away() -> None:
+    assert RateLimits(redis_client("redis+socket:///nowhere")).wait_s("ci", 1) == 0
+
+
+def test_account_that_one_replica_writes_is_read_by_the_other(redis_url: str) -> None:
+    one, other = (Accounts(redis_client(redis_url)) for _ in range(2))
+    sdist = make_sdist()
+    one.pending("ab" * 16, sdist)
+    one.see_local("ab" * 16, [sdist])
+    assert other.local("ab" * 16, sdist.name) == sdist
+    pending = cast(list[Any], other.read("ab" * 16, cast(Any, None))["pending"])
+    assert [entry["sha256"] for entry in pending] == [sdist.sha256]
+
+
+def test_follower_of_a_request_comes_back_to_another_replica(redis_url: str) -> None:
+    one, other = (Ledger(redis_url, wake=lambda _: None) for _ in range(2))
+    one.submit("r", [Submission(id="a", queue="q", spec="{}")])
+    event = one.last_event()
+    assert other.changed_since(event) == set()
+    one.submit("r", [Submission(id="b", queue="q", spec="{}")])
+    assert other.changed_since(event) == {"b"}
+    assert other.changed_since("1-1") is None
+    one.close()
+    other.close()
