@@ -25,6 +25,14 @@ from wheelfarm.parts import environment_of, is_installed
 from wheelfarm.settings import Settings
 
 _SOCKET_PATH_BYTES = 100
+_RULES = (
+    "WHEELFARM_INDEX",
+    "WHEELFARM_OFFLINE",
+    "WHEELFARM_POLICY",
+    "WHEELFARM_RECIPES",
+    "WHEELFARM_SANDBOX",
+    "WHEELFARM_UPSTREAMS",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +82,7 @@ def attached(settings: Settings) -> Iterator[EmbeddedFarm]:
     """Attach to the store's farm, starting it where none runs. Raises the reason when it does not start."""
     folder = runtime_folder(settings.store, os.environ)
     with _connect(settings, folder) as connection:
-        yield _greeted(connection)
+        yield _greeted(connection, rules_of(environment_of(settings)))
 
 
 @contextlib.contextmanager
@@ -89,10 +97,21 @@ def attached_if_running(settings: Settings) -> Iterator[EmbeddedFarm | None]:
         yield _greeted(connection) if runs else None
 
 
-def _greeted(connection: socket.socket) -> EmbeddedFarm:
+def rules_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings that decide what the farm of a store may take from where, and how it builds."""
+    return {name: environment.get(name, "") for name in _RULES}
+
+
+def _greeted(connection: socket.socket, rules: Mapping[str, str] | None = None) -> EmbeddedFarm:
+    """The farm that answers a new connection. Raises FarmUnavailable where it goes by other rules."""
     hello = _read_line(connection)
     if "error" in hello:
         raise error_from_json(hello)
+    if rules is not None and (other := [name for name in rules if hello["rules"][name] != rules[name]]):
+        raise FarmUnavailable(
+            f"Another command of this store is using its farm with another {' and '.join(other)}.",
+            hint="Wait until it has ended, give both the same settings, or use another WHEELFARM_STORE.",
+        )
     return EmbeddedFarm(connection, hello)
 
 

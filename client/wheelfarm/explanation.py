@@ -34,13 +34,16 @@ class Use:
     way: tuple[Step, ...] = ()
 
 
+_TEXTS = ("url", "upload_time", "upstream", "fallback", "sandbox", "driver")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """Where a wheel of the farm comes from, as its provenance tells; what an older farm did not write is empty.
 
     `prebuilt` is the policy's exception for a wheel that was not built but taken from upstream, with its `reason` and
-    when it `expires`. `url` and `upload_time` are the source index's, `built_at` seconds since the epoch, `job` the id
-    of the build.
+    when it `expires`. `url`, `upload_time`, `upstream` and what was `passed_over` on the way to it are the source
+    index's, `built_at` seconds since the epoch, `job` the id of the build.
     """
 
     wheel: BuiltWheel
@@ -48,6 +51,8 @@ class Origin:
     target: Target
     url: str = ""
     upload_time: str = ""
+    upstream: str = ""
+    passed_over: tuple[str, ...] = ()
     build_system: BuildSystem | None = None
     constraints: tuple[str, ...] = ()
     fallback: str = ""
@@ -67,13 +72,14 @@ class Origin:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Origin":
         system = value.get("build_system")
-        texts = {name: str(value.get(name, "")) for name in ("url", "upload_time", "fallback", "sandbox", "driver")}
+        texts = {name: str(value.get(name, "")) for name in _TEXTS}
         return cls(
             wheel=BuiltWheel.from_json(value["wheel"]),
             sdist=Sdist.from_json(value["sdist"]),
             target=Target.from_json(value["target"]),
             build_system=_build_system(system) if system else None,
             constraints=tuple(map(str, value.get("constraints", ()))),
+            passed_over=tuple(map(str, value.get("passed_over", ()))),
             metadata=MetadataRevision.from_json(value.get("metadata")),
             recipe=value.get("recipe"),
             prebuilt=value.get("prebuilt"),

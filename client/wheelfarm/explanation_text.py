@@ -46,6 +46,7 @@ def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
     yield "taken from" if origin.prebuilt else "built from", origin.sdist.filename
     yield "", f"sha256 {origin.sdist.sha256}"
     yield "", f"listed at {origin.url}" + (f", uploaded {origin.upload_time}" if origin.upload_time else "")
+    yield "upstream", "; ".join([origin.upstream, *(f"{one}, which is ignored" for one in origin.passed_over)])
     yield "taken" if origin.prebuilt else "built", _built(origin)
     yield "target", _target(origin.target)
     yield "sandbox", origin.sandbox

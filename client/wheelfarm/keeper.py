@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wheelfarm.broker import broker_command
-from wheelfarm.embedded import RuntimeFolder
+from wheelfarm.embedded import RuntimeFolder, rules_of
 from wheelfarm.errors import WheelfarmError
 from wheelfarm.supervision import Part, Supervisor, say_on_stderr
 from wheelfarm.target import HOST_QUEUE
@@ -74,8 +74,9 @@ class Keeper:
             self.connections.add(connection)
             self.selector.register(connection, selectors.EVENT_READ)
             self.used = True
+            hello = {"url": self.url, "token": self.token, "rules": rules_of(os.environ)}
             with contextlib.suppress(OSError):  # a command that was killed right after it came
-                connection.sendall(json.dumps({"url": self.url, "token": self.token}).encode() + b"\n")
+                connection.sendall(json.dumps(hello).encode() + b"\n")
         elif isinstance(source, socket.socket):
             if not source.recv(4096):
                 self.selector.unregister(source)

@@ -40,4 +40,5 @@ def environment_of(settings: Settings) -> dict[str, str]:
     others = {name: value for name, value in os.environ.items() if not name.startswith("WHEELFARM_")}
     given = {field.name: getattr(settings, field.name) for field in fields(settings)}
     changed = {name: value for name, value in given.items() if value != getattr(Settings(), name)}
-    return {**others, **{f"WHEELFARM_{name.upper()}": str(value) for name, value in changed.items()}}
+    texts = {name: str(int(value) if isinstance(value, bool) else value) for name, value in changed.items()}
+    return {**others, **{f"WHEELFARM_{name.upper()}": text for name, text in texts.items()}}

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -25,6 +24,7 @@ from wheelfarm_services.build_system import read_build_system
 from wheelfarm_services.operation import Answer, Operation, Parameter
 from wheelfarm_services.parameters import TARGET
 from wheelfarm_services.sdist_head import read_head
+from wheelfarm_services.sdist_records import sdist_record
 from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
@@ -161,7 +161,8 @@ class Explanations:
     def _origin(self, manifest: Manifest) -> Origin:
         provenance = manifest.provenance
         job, target = Job.from_json(provenance["job"]), Target.from_json(provenance["target"])
-        listed = self._listed(job.sdist)
+        listed = sdist_record(self._store, job.sdist)
+        source = provenance.get("source") or listed
         texts = {name: str(provenance.get(name) or "") for name in ("sandbox", "driver")}
         return Origin(
             wheel=manifest.wheel,
@@ -169,6 +170,8 @@ class Explanations:
             target=target,
             url=str(listed.get("url") or ""),
             upload_time=str(listed.get("upload_time") or ""),
+            upstream=str(source.get("upstream") or ""),
+            passed_over=tuple(map(str, source.get("passed_over") or ())),
             build_system=self._build_system(manifest, job.sdist),
             constraints=tuple(map(str, provenance["plan"].get("constraints") or ())),
             fallback=str(provenance["plan"].get("fallback") or ""),
@@ -231,10 +234,6 @@ class Explanations:
             data = self._store.get(layout.wheel_metadata(wheel.sha256, wheel.filename)) or b""
             self._metadata[wheel.sha256] = requires_dist_of(data)
         return self._metadata[wheel.sha256]
-
-    def _listed(self, sdist: Sdist) -> Mapping[str, Any]:
-        record = self._store.get(layout.sdist_record(sdist.sha256))
-        return json.loads(record) if record is not None else {}
 
 
 def _environment(manifest: Manifest) -> list[BuiltWheel]:

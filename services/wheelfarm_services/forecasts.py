@@ -35,6 +35,7 @@ from wheelfarm_services.parameters import SDIST, matching
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
+from wheelfarm_services.sdist_records import sdist_record
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.stated_build import stated_build
 from wheelfarm_services.store import Store
@@ -184,5 +185,4 @@ class Forecasts:
         return None if passing else failure
 
     def _upload_time(self, sdist: Sdist) -> str:
-        record = self._store.get(layout.sdist_record(sdist.sha256))
-        return str(json.loads(record).get("upload_time", "")) if record else ""
+        return str(sdist_record(self._store, sdist).get("upload_time", ""))

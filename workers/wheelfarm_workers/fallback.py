@@ -18,6 +18,7 @@ from packaging.version import Version
 from wheelfarm.job import Failure, FailureClass, Job
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import BuildSystem
+from wheelfarm_services.sdist_records import sdist_record
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Plan
 
@@ -86,8 +87,7 @@ class FirstTries:
         self._store.delete(layout.fallback(job.request_key))
 
     def _uploaded(self, job: Job) -> str:
-        record = self._store.get(layout.sdist_record(job.sdist.sha256))
-        return str(json.loads(record).get("upload_time", "")) if record else ""
+        return str(sdist_record(self._store, job.sdist).get("upload_time", ""))
 
 
 def newest_until(files: Iterable[Mapping[str, Any]], uploaded: str, python_version: str) -> Version | None:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from wheelfarm.errors import FarmUnavailable, NoSolution
 from wheelfarm.farm import Farm
@@ -15,6 +16,7 @@ from wheelfarm_services import layout
 from wheelfarm_services.build_system import BuildSystem, checked_requirements, read_build_system
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_head import SdistHead, read_head
+from wheelfarm_services.sdist_records import sdist_record
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Manifest, Plan, PlannedRequirement, WheelIndex, build_key
 from wheelfarm_workers.fallback import Fallback, FirstTry, era_fallback, newest_until
@@ -43,6 +45,8 @@ class StagedSdist:
     asked: tuple[str, ...] | None
     """What `get_requires_for_build_wheel` is known to answer; None when it has not been asked."""
     fallback: Fallback | None = None
+    listed: Mapping[str, Any] = field(default_factory=dict)
+    """What the source index listed it as."""
 
     @property
     def requirements(self) -> list[str]:
@@ -106,6 +110,7 @@ class Planner:
             build_system=read_build_system(job.sdist, head),
             recipe=self._recipes.recipe(job),
             asked=tuple(json.loads(remembered)) if remembered is not None else None,
+            listed=sdist_record(self._store, job.sdist),
         )
 
     def plan(self, staged: StagedSdist, hold: Hold) -> PlannedBuild:

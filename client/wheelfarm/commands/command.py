@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from wheelfarm.errors import RequestFailed, WheelfarmError
+from wheelfarm.errors import InputError, RequestFailed, WheelfarmError
 from wheelfarm.installation import Environment
 from wheelfarm.reporter import Reporter
 from wheelfarm.settings import Settings
@@ -187,13 +187,15 @@ def shared_options(function: Verb) -> Verb:
 
 
 @contextmanager
-def reporting(*, as_json: bool, quiet: bool, sandbox: str | None) -> Iterator[Command]:
+def reporting(*, as_json: bool, quiet: bool, sandbox: str | None, offline: bool = False) -> Iterator[Command]:
     """Run a verb: read the settings, and turn what it raises into a message and an exit code."""
     command = Command(Settings(), as_json=as_json, quiet=quiet)
     try:
         settings = Settings.from_environment(os.environ)
         if sandbox is not None:
             settings = replace(settings, sandbox=sandbox)  # type: ignore[arg-type]
+        if offline:
+            settings = _offline(settings)
         command = Command(settings, as_json=as_json, quiet=quiet)
         yield command
     except KeyboardInterrupt:
@@ -207,6 +209,15 @@ def reporting(*, as_json: bool, quiet: bool, sandbox: str | None) -> Iterator[Co
         sys.exit(error.exit_code)
     finally:
         command.end_progress()
+
+
+def _offline(settings: Settings) -> Settings:
+    if settings.url:
+        raise InputError(
+            "--offline is for the farm of this machine, and WHEELFARM_URL names another.",
+            hint="There WHEELFARM_OFFLINE=1, where its services run, keeps its source index from asking upstreams.",
+        )
+    return replace(settings, offline=True)
 
 
 def _reason(job: "JobStatus") -> str:

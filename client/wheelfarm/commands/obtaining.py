@@ -70,6 +70,7 @@ def asking_options(function: Verb) -> Verb:
     verb.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     path = click.Path(path_type=Path)
     for option in (
+        click.option("--offline", is_flag=True, help="Ask no upstream: resolve and build by what was brought before."),
         click.option("--retry", is_flag=True, help="Forget failures: build again what failed before."),
         click.option("--keep-going", is_flag=True, help="After a failure, build all the same what can be built."),
         click.option("--upgrade", is_flag=True, help="Resolve anew instead of taking up a resolution of the last day."),

@@ -13,7 +13,7 @@ from typing import Protocol
 from packaging.utils import is_normalized_name
 
 from wheelfarm.digest import digest_of
-from wheelfarm.errors import UpstreamError
+from wheelfarm.errors import InputError, UpstreamError
 from wheelfarm.job import Sdist
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
@@ -116,7 +116,7 @@ class Upstreams:
     def _known(self, key: str) -> tuple[ProjectPage | None, Seen, float] | None:
         """What an upstream said of a project last, how it is told from what it says now, and how long it holds."""
         data = self._store.get(key)
-        with suppress(ValueError, LookupError, TypeError):
+        with suppress(ValueError, LookupError, TypeError, AttributeError, InputError):
             value = json.loads(data) if data is not None else {}
             if value.get("form") == _FORM:
                 page = ProjectPage.from_json(value["page"]) if value["page"] else None
