@@ -138,6 +138,9 @@ def test_wheel_with_other_bytes_is_refused_by_stock_tools(home: Home) -> None:
 def test_same_input_gives_the_same_bytes_until_an_upgrade_is_asked_for(home: Home) -> None:
     home.upstream.add(Project(name="app", requires_dist=["library"]), Project(name="library"))
     words = ("lock", "-o", FORMATS[0], "-o", FORMATS[1], "app")
+    missing = home.run(*words, "--check")
+    assert (missing.code, "does not exist" in missing.err) == (48, True)
+    assert not (home.root / FORMATS[0]).exists()
     assert home.run(*words).code == 0
     first = [text_of(home, lock) for lock in FORMATS]
     home.upstream.add(Project(name="library", version="2.0"))
@@ -172,29 +175,7 @@ def test_version_that_does_no_more_gives_way(home: Home) -> None:
     assert versions_kept.count('\nversion = "1.0"') == 2
 
 
-def test_missing_lock_is_not_current(home: Home) -> None:
-    home.upstream.add(Project(name="app"))
-
-    done = home.run("lock", "--check", "app")
-
-    assert (done.code, "does not exist" in done.err) == (48, True)
-    assert not (home.root / "pylock.toml").exists()
-
-
-def test_lock_says_for_which_target_it_is_and_is_refused_for_another(home: Home) -> None:
-    home.upstream.add(Project(name="app"))
-    home.run("lock", "app")
-    text = text_of(home, "pylock.toml")
-    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert f'requires-python = "=={minor}.*"' in text
-    (home.root / "pylock.toml").write_text(text.replace(minor, "3.99"))
-
-    done = home.run("install", "--venv", "env", "-r", "pylock.toml")
-
-    assert (done.code, "is not for host-" in done.err) == (2, True), done.err
-
-
-def test_farms_own_lock_is_installed_without_a_farm(home: Home) -> None:
+def test_farms_own_lock_is_installed_without_a_farm_unless_it_is_edited_or_of_another_target(home: Home) -> None:
     home.upstream.add(Project(name="app", requires_dist=["library"]), Project(name="library"))
     home.run("lock", "-o", FORMATS[0], "-o", FORMATS[1], "app")
     log, asked = farm_log_at_rest(home), len(home.upstream.requests)
@@ -203,6 +184,15 @@ def test_farms_own_lock_is_installed_without_a_farm(home: Home) -> None:
         done = home.run("install", "--venv", f"env-{lock}", "-r", lock)
         assert done.code == 0, done.err
         assert sorted(done.out.split()) == ["app==1.0", "library==1.0"]
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f'requires-python = "=={minor}.*"' in text_of(home, "pylock.toml")
+    (home.root / "pylock.other.toml").write_text(text_of(home, "pylock.toml").replace(minor, "3.99"))
+    other = home.run("install", "--venv", "env", "-r", "pylock.other.toml")
+    assert (other.code, "is not for host-" in other.err) == (2, True), other.err
+    for lock in FORMATS:
+        (home.root / lock).write_text(text_of(home, lock).replace(".whl", ".zip"))
+        edited = home.run("install", "--venv", "env", "-r", lock)
+        assert (edited.code, "was edited" in edited.err) == (2, True), edited.err
     assert (home.farm_log(), len(home.upstream.requests)) == (log, asked)
 
 
@@ -220,17 +210,6 @@ def test_farms_own_lock_is_installed_elsewhere_from_the_farm_that_the_client_nam
     assert (lacking.code, "not in the store" in lacking.err) == (33, True), lacking.err
     assert done.code == 0, done.err
     assert done.out.split() == ["app==1.0"]
-
-
-def test_edited_lock_is_refused(home: Home) -> None:
-    home.upstream.add(Project(name="app"))
-    home.run("lock", "-o", FORMATS[0], "-o", FORMATS[1], "app")
-    for lock in FORMATS:
-        (home.root / lock).write_text(text_of(home, lock).replace(".whl", ".zip"))
-
-        done = home.run("install", "--venv", "env", "-r", lock)
-
-        assert (done.code, "was edited" in done.err) == (2, True), done.err
 
 
 def test_nothing_that_the_farm_did_not_write_is_overwritten(home: Home) -> None:
@@ -273,6 +252,12 @@ def test_hashed_requirements_are_rewritten_and_their_sdists_proven(home: Home) -
     assert (refused.code, "app-1.0.tar.gz" in refused.err) == (14, True)
     assert "hash of a wheel" in refused.err
     assert not (home.root / "pylock.other.toml").exists()
+    sdist = f'sdist = {{ url = "https://x/{app.filename}", hashes = {{ sha256 = "{sha256_of(app.sdist())}" }} }}\n'
+    foreign = f'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "app"\nversion = "1.0"\n{sdist}'
+    (home.root / "pylock.sdists.toml").write_text(foreign)
+    assert home.run("lock", "-r", "pylock.sdists.toml", "-o", "pylock.wheels.toml").code == 0
+    assert sha256_of(app.sdist()) not in text_of(home, "pylock.wheels.toml")
+    installed_by(home, "uv", "pylock.wheels.toml")
 
 
 def uv_lock(home: Home, project: str, files: Mapping[str, str] | None = None) -> None:
@@ -363,20 +348,6 @@ def test_what_a_uv_lock_takes_from_elsewhere_is_refused_by_name(home: Home, sour
     assert done.code == 3, done.err
     assert f"lib is locked to a {told} entry" in done.err
     assert home.farm_log() == ""
-
-
-def test_lock_of_sdists_becomes_a_lock_of_wheels(home: Home) -> None:
-    app = Project(name="app")
-    home.upstream.add(app)
-    text = 'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "app"\nversion = "1.0"\n'
-    text += f'sdist = {{ url = "https://x/{app.filename}", hashes = {{ sha256 = "{sha256_of(app.sdist())}" }} }}\n'
-    (home.root / "pylock.toml").write_text(text)
-
-    done = home.run("lock", "-r", "pylock.toml", "-o", "pylock.farm.toml")
-
-    assert done.code == 0, done.err
-    python = installed_by(home, "uv", "pylock.farm.toml")
-    assert versions(home, python, "app") == ["1.0"]
 
 
 def test_local_tree_is_locked_as_its_wheel(home: Home) -> None:
