@@ -41,6 +41,8 @@ class Settings:
     """How long a worker that is told to end goes on with the jobs that it has; then it hands them back."""
     store_patience_s: float = 900.0
     """How long a worker keeps what it has made while the store can't be reached; then its job fails, to be retried."""
+    request_alive_s: float = 900.0
+    """How long a request lives that its client asks no more about, for it may have been killed; detached ones stay."""
     build_timeout_s: float = 3600.0
     build_memory_mib: int = 8192
     build_disk_mib: int = 4096
@@ -236,6 +238,7 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "cache_mib": _number(int, 0, 1 << 30),
     "slots": _number(int, 1, 64),
     "lease_s": _number(float, 1, 3600),
+    "request_alive_s": _number(float, 10, 7 * 86400),
     "drain_s": _number(float, 0, 7 * 86400),
     "store_patience_s": _number(float, 0, 7 * 86400),
     "build_timeout_s": _number(float, 1, 7 * 86400),

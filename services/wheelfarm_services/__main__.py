@@ -103,6 +103,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         tenancy=tenancy,
         clients_since=embedded_since or 0.0,
         farm="" if embedded_since is None else _embedded_farm(),
+        alive_s=settings.request_alive_s,
     )
     services = Services(
         store=store,

@@ -13,15 +13,16 @@ from wheelfarm_services.wakeups import celery_queue
 
 logger = logging.getLogger(__name__)
 
-_MOST_TOKENS = 200
-
 
 class OpenRequests(Protocol):
     def resubmit(self) -> int: ...
 
+    def close_expired(self) -> int: ...
+
 
 class Reconciler:
-    """Republishes missing tokens, reaps lapsed leases, audits waiting jobs, resubmits open requests."""
+    """Republishes missing tokens, reaps lapsed leases, audits waiting jobs, resubmits open requests and gives up those
+    of clients that are gone."""
 
     def __init__(
         self,
@@ -47,7 +48,10 @@ class Reconciler:
         self._stop.set()
 
     def reconcile(self) -> None:
-        """One round of repairs."""
+        """One round of repairs, unless another reconciler has just begun one."""
+        if not self._ledger.take_turn("reconcile", 0.9 * self._every_s):
+            return
+        self._requests.close_expired()
         if resubmitted := self._requests.resubmit():
             logger.warning("open requests resubmitted", extra={"count": resubmitted})
         if reaped := self._ledger.reap():
@@ -58,7 +62,7 @@ class Reconciler:
     def _republish(self) -> None:
         lengths = {queue: self._redis.llen(celery_queue(queue)) for queue in self._ledger.queues()}
         for queue, missing in self._ledger.unpublished(lengths).items():
-            for _ in range(min(missing, _MOST_TOKENS)):
+            for _ in range(missing):
                 self._wake(queue)
 
     def _loop(self) -> None:

@@ -70,6 +70,11 @@ _REQUEST = {
         "hashed": {"type": "array", "items": _SHA256, "description": "Those whose digest was asked for by the user."},
         "priority": _PRIORITY,
         "force": {"type": "boolean", "default": False, "description": "Forget failures: build again what failed."},
+        "detached": {
+            "type": "boolean",
+            "default": False,
+            "description": "Go on though nobody asks about the request any more.",
+        },
     },
     "required": ["id", "kind", "target", "target_revision", "sdists"],
 }

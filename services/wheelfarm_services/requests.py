@@ -15,13 +15,14 @@ from wheelfarm.job import DEFAULT_VIEW, LOCAL_VIEW, Failure, FailureClass, Job, 
 from wheelfarm.policy import refused
 from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm_services import layout
-from wheelfarm_services.ledger import JobRecord, Ledger, Submission
+from wheelfarm_services.ledger import JobRecord, Ledger
 from wheelfarm_services.local_sources import LocalSources, unknown_local
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import Store
+from wheelfarm_services.submissions import submission_of
 from wheelfarm_services.targets import RegisteredTargets, Targets
 from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import WheelIndex
@@ -41,9 +42,9 @@ class Request:
 
     Those whose sha256 is in `local` were sent by a client, as every tree was; of those in `hashed` the user gave the
     digest. `recipes` are the digests of the sdists' recipes, by sha256, as they were when the farm accepted the
-    request. One that was `cancelled` is kept until its client has seen it. `tenant` is whose it is; the lower its
-    `priority`, the sooner its jobs are done.
-    `farm` is the one that accepted it: embedded farms of several machines may share a bucket.
+    request. One that was `cancelled` is kept until its client has seen it, a `detached` one for as long as it takes,
+    whether anybody asks about it or not. `tenant` is whose it is; the lower its `priority`, the sooner its jobs are
+    done. `farm` is the one that accepted it: embedded farms of several machines may share a bucket.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Request:
     hashed: tuple[str, ...] = ()
     recipes: Mapping[str, str] = field(default_factory=dict)
     cancelled: bool = False
+    detached: bool = False
     accepted_at: float = 0.0
     tenant: str = ""
     priority: int = USUAL_PRIORITY
@@ -84,6 +86,7 @@ class Request:
             local=local,
             hashed=hashed,
             priority=read_priority(value.get("priority", USUAL_PRIORITY)),
+            detached=bool(value.get("detached", False)),
         )
 
     @classmethod
@@ -138,7 +141,7 @@ def read_priority(value: Any) -> int:
 
 class Requests:
     """Accepts, follows and gives up requests. The clients of those accepted before `clients_since` are known to be
-    gone."""
+    gone, and so are those that have not asked for `alive_s` (0: no end), unless their requests are detached."""
 
     def __init__(
         self,
@@ -152,8 +155,10 @@ class Requests:
         tenancy: Tenancy | None = None,
         clients_since: float = 0.0,
         farm: str = "",
+        alive_s: float = 0.0,
     ) -> None:
         self._farm = farm
+        self._alive_s = alive_s
         self._targets = targets or RegisteredTargets(store)
         self._clients_since = clients_since
         self._store = store
@@ -254,6 +259,8 @@ class Requests:
 
     def status(self, request_id: str) -> dict[str, Any]:
         """The request as `wheelfarm.farm.RequestStatus.from_json` reads it. Raises NotFound."""
+        if self._alive_s:
+            self._ledger.keep(request_id, alive_s=self._alive_s)
         return self._status(*self._opened(request_id))
 
     def _opened(self, request_id: str) -> tuple[Request, list[Job]]:
@@ -321,6 +328,14 @@ class Requests:
                 logger.exception("open request can't be resubmitted", extra={"request": request_id})
         return count
 
+    def close_expired(self) -> int:
+        """Give up the requests of clients that are gone without a word; the number of them."""
+        expired = self._ledger.expired()
+        for request_id in expired:
+            logger.warning("request given up: its client asks no more", extra={"request": request_id})
+            self.close(request_id)
+        return len(expired)
+
     def _resubmit(self, request: Request) -> bool:
         if request.farm != self._farm:
             return False
@@ -385,12 +400,23 @@ class Requests:
         return Failure.from_json({**value, "failure_class": FailureClass.DEPENDENCY, "cause": root.id})
 
     def _submit(self, request: Request, jobs: list[Job]) -> None:
-        submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
-        states = self._ledger.submit(request.id, submissions, priority=request.priority, force=request.force)
-        lost = [job.id for job in jobs if states.get(job.id) is JobState.DONE and not self._finished(job)]
+        done = self._submitted(request, jobs)
+        lost = [job.id for job in jobs if job.id in done and not self._finished(job)]
         if lost:  # what they made is gone from the store
             self._ledger.forget(lost)
-            self._ledger.submit(request.id, submissions, priority=request.priority, force=request.force)
+            self._submitted(request, jobs)
+
+    def _submitted(self, request: Request, jobs: list[Job]) -> set[str]:
+        """Jobs as the ledger has them; the ids of those that it says are done."""
+        states = self._ledger.submit(
+            request.id,
+            [submission_of(job) for job in jobs],
+            share=request.tenant,
+            priority=request.priority,
+            force=request.force,
+            alive_s=0.0 if request.detached else self._alive_s,
+        )
+        return {job for job, state in states.items() if state is JobState.DONE}
 
     def _finished(self, job: Job) -> bool:
         if job.kind is JobKind.WHEEL:

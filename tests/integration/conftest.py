@@ -100,6 +100,13 @@ def ledger(redis_url: str, woken: list[str]) -> Iterator[Ledger]:
 
 
 @pytest.fixture
+def server(redis_url: str) -> Iterator[Redis]:
+    """The server itself, for tests that damage what it holds."""
+    with Redis(unix_socket_path=redis_url.removeprefix("redis+socket://"), decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
 def mortal_redis() -> Iterator[tuple[str, StopServer]]:
     """A server of the test's own, to be stopped by it."""
     with run_server(find_servers()[0]) as running:

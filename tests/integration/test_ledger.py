@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -34,13 +34,6 @@ LAPSED_S = 0.0
 
 def submission(name: str, queue: str = QUEUE) -> Submission:
     return Submission(id=name, queue=queue, spec=f"spec of {name}")
-
-
-@pytest.fixture
-def server(redis_url: str) -> Iterator[Redis]:
-    """The server itself, for tests that damage what it holds."""
-    with Redis(unix_socket_path=redis_url.removeprefix("redis+socket://"), decode_responses=True) as client:
-        yield client
 
 
 def submit(ledger: Ledger, *names: str, request: str = "r1", priority: int = 5, force: bool = False) -> None:
@@ -314,6 +307,59 @@ def test_failure_climbs_a_chain_longer_than_any_recursion(ledger: Ledger) -> Non
     make_chain(ledger, *names)
     fail(ledger, claim(ledger))
     assert {(record.state, record.cause) for record in ledger.request("r1")[:-1]} == {(JobState.FAILED, names[-1])}
+
+
+def test_retry_after_a_pause_is_not_claimed_before_it_is_over(ledger: Ledger, woken: list[str]) -> None:
+    submit(ledger, "a")
+    outcome = ledger.fail(claim(ledger), "", retry=True, remember_s=0, pause_s=0.2)
+    woken.clear()
+    ledger.reap()
+    assert (outcome, claimed_names(ledger), woken) == (FailureOutcome.REQUEUED, [], [])
+    assert state(ledger, "a") is JobState.QUEUED
+    time.sleep(0.25)
+    ledger.reap()
+    assert (claimed_names(ledger), woken) == (["a"], [QUEUE])
+
+
+def test_cancelled_job_does_not_come_back_after_its_pause(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    ledger.fail(claim(ledger), "", retry=True, remember_s=0, pause_s=0.01)
+    assert ledger.cancel("r1") == ["a"]
+    time.sleep(0.02)
+    ledger.reap()
+    assert claimed_names(ledger) == []
+
+
+def test_request_that_nobody_asks_about_expires_and_others_do_not(ledger: Ledger) -> None:
+    ledger.submit("durable", [submission("a")])
+    ledger.submit("asked-about", [submission("a")], alive_s=0.001)
+    ledger.submit("left", [submission("a")], alive_s=0.001)
+    ledger.keep("asked-about", alive_s=60)
+    ledger.keep("durable", alive_s=0.001)
+    time.sleep(0.01)
+    assert ledger.expired() == ["left"]
+    ledger.cancel("left")
+    assert ledger.expired() == []
+    assert claimed_names(ledger) == ["a"]
+
+
+def test_one_of_many_takes_a_turn(ledger: Ledger) -> None:
+    assert [ledger.take_turn("sweep", 60) for _ in range(3)] == [True, False, False]
+    assert ledger.take_turn("other", 60)
+
+
+def test_counts_tell_jobs_by_state_and_the_age_of_the_oldest(ledger: Ledger) -> None:
+    submit(ledger, "a", "b", "c", "d")
+    suspend(ledger, claim(ledger), "x")
+    for _ in range(2):
+        claimed = claim(ledger)
+    ledger.complete(claimed, "")
+    counts = ledger.counts()[QUEUE]
+    assert counts.live == {JobState.WAITING: 1, JobState.QUEUED: 2, JobState.RUNNING: 1}
+    assert counts.ended == {JobState.DONE: 1, JobState.FAILED: 0, JobState.CANCELLED: 0}
+    assert 0 <= counts.oldest_s < 60
+    claimed_names(ledger)
+    assert ledger.counts()[QUEUE].oldest_s == 0
 
 
 def test_retry_queues_the_job_until_attempts_are_used_up(ledger: Ledger) -> None:

@@ -71,7 +71,14 @@ class FakeLedger:
         return request_id in self.submitted
 
     def submit(
-        self, request_id: str, jobs: Sequence[Submission], *, priority: int = 5, force: bool = False
+        self,
+        request_id: str,
+        jobs: Sequence[Submission],
+        *,
+        share: str = "",
+        priority: int = 5,
+        force: bool = False,
+        alive_s: float = 0.0,
     ) -> dict[str, JobState]:
         self._fail("submit")
         self.submitted[request_id] = list(jobs)
@@ -109,12 +116,14 @@ class FakeLedger:
         assert self.suspension is not None
         return self.suspension
 
-    def complete(self, claim: Claim, result: str) -> Completion:
+    def complete(self, claim: Claim, result: str, *, seconds: float = 0.0) -> Completion:
         self._fail("complete")
         self.completed.append((claim, result))
         return Completion.OK
 
-    def fail(self, claim: Claim, failure: str, *, retry: bool, remember_s: float, max_attempts: int) -> FailureOutcome:
+    def fail(
+        self, claim: Claim, failure: str, *, retry: bool, remember_s: float, max_attempts: int, pause_s: float
+    ) -> FailureOutcome:
         self._fail("fail")
         self.failed.append((claim, failure, retry, remember_s))
         return FailureOutcome.FAILED

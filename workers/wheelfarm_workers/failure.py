@@ -30,6 +30,18 @@ _READ_LOG_BYTES = 1 << 18
 MOST_ATTEMPTS = {FailureClass.INFRASTRUCTURE: 3, FailureClass.LIMIT: 2}
 """How often a job is tried, by the class of its failures; once for those that are not here."""
 
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 120.0
+
+
+def retry_pause_s(failure_class: FailureClass, attempt: int, chance: float) -> float:
+    """How long a job that failed for the `attempt`th time rests before the next one; none unless the farm's own parts
+    failed, which take time to come back. Pauses grow by the attempt and spread by `chance` (0 to 1), so that what
+    failed together does not come back together."""
+    if failure_class is not FailureClass.INFRASTRUCTURE:
+        return 0.0
+    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 4.0 ** (attempt - 1)) * (0.5 + chance)
+
+
 REMEMBERED_S = {
     FailureClass.INFRASTRUCTURE: 0.0,
     FailureClass.WORKER_LOST: 0.0,

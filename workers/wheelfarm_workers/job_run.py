@@ -2,15 +2,18 @@
 
 import json
 import logging
+import random
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 from wheelfarm.errors import BuildCycle, FarmUnavailable, JobCancelled, WheelfarmError
 from wheelfarm.job import Failure, FailureClass, Job
-from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, Submission, SuspensionOutcome
+from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, SuspensionOutcome
 from wheelfarm_services.log_writer import LogWriter, RunLog
-from wheelfarm_workers.failure import MOST_ATTEMPTS, REMEMBERED_S, JobFailed, failure_of
+from wheelfarm_services.submissions import submission_of
+from wheelfarm_workers.failure import MOST_ATTEMPTS, REMEMBERED_S, JobFailed, failure_of, retry_pause_s
 from wheelfarm_workers.hold import CycleClosed, Hold, Suspended
 
 logger = logging.getLogger(__name__)
@@ -102,9 +105,12 @@ class JobRunner:
         try:
             job = Job.from_json(json.loads(claim.spec))
             facts |= {"sdist": str(job.sdist), "kind": job.kind, "target": job.target}
+            begun = time.monotonic()
             result = self._pipeline.run(job, hold)
+            # Without a log nothing was built: the result was there already, and says nothing of how long others take.
+            seconds = time.monotonic() - begun if hold.whole_log() else 0.0
             self._logs.keep(log)
-            self._ledger.complete(claim, json.dumps(result))
+            self._ledger.complete(claim, json.dumps(result), seconds=seconds)
             logger.info("job done", extra=facts)
         except Suspended:
             logger.info("job waits", extra=facts)
@@ -139,6 +145,7 @@ class JobRunner:
             retry=failure.failure_class in MOST_ATTEMPTS,
             remember_s=REMEMBERED_S[failure.failure_class],
             max_attempts=MOST_ATTEMPTS.get(failure.failure_class, 1),
+            pause_s=retry_pause_s(failure.failure_class, claim.attempt, random.random()),  # noqa: S311 - no secret
         )
         logger.info("job failed", extra={**facts, "reason": failure.message})
 
@@ -186,7 +193,7 @@ class ClaimedHold:
 
     def require(self, jobs: Sequence[Job], *, tolerant: bool = False) -> None:
         """See `wheelfarm_workers.hold.Hold.require`."""
-        submissions = [Submission(id=job.id, queue=job.queue, spec=json.dumps(job.to_json())) for job in jobs]
+        submissions = [submission_of(job) for job in jobs]
         suspension = self._ledger.suspend(self.claim, submissions, tolerant=tolerant)
         match suspension.outcome:
             case SuspensionOutcome.READY:

@@ -6,5 +6,6 @@ for _, id in ipairs(ids) do
   redis.call('SREM', key('w', id), request)
 end
 -- The list stays for as long as the cancelled jobs do, so that whoever watches the request sees its end.
+redis.call('ZREM', PREFIX .. 'alive', request)
 redis.call('PEXPIRE', key('r', request), ENDED_KEPT_MS)
 return cancel_unwanted(ids)

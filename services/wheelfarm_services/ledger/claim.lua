@@ -3,23 +3,17 @@ local queue = read_name('queue')
 local worker = read_name('worker')
 local lease_ms = read_duration_ms('lease')
 
-while true do
-  local popped = redis.call('ZPOPMIN', key('q', queue))
-  local id = popped[1]
-  if not id then
-    return nil
-  end
-  -- An entry without its job is what a partial loss leaves behind; it is dropped here.
-  if field(id, 'state') == 'queued' then
-    -- Taken from the clock, so that no token is given twice after Redis lost its last second, or everything.
-    local last = tonumber(redis.call('GET', PREFIX .. 'fence') or '0')
-    local fence = string.format('%.0f', math.max(now_us(), last + 1))
-    redis.call('SET', PREFIX .. 'fence', fence)
-    local now = now_ms()
-    redis.call('HSET', key('j', id), 'state', 'running', 'fence', fence, 'worker', worker, 'started_at', now)
-    redis.call('ZADD', PREFIX .. 'lease', now + lease_ms, id)
-    announce(id, 'running')
-    local attempt = redis.call('HINCRBY', key('j', id), 'attempt', 1)
-    return {id, fence, field(id, 'spec'), attempt, field(id, 'forced_at')}
-  end
+local id = take_next(queue)
+if not id then
+  return nil
 end
+-- Taken from the clock, so that no token is given twice after Redis lost its last second, or everything.
+local last = tonumber(redis.call('GET', PREFIX .. 'fence') or '0')
+local fence = string.format('%.0f', math.max(now_us(), last + 1))
+redis.call('SET', PREFIX .. 'fence', fence)
+local now = now_ms()
+redis.call('HSET', key('j', id), 'fence', fence, 'worker', worker, 'started_at', now)
+redis.call('ZADD', PREFIX .. 'lease', now + lease_ms, id)
+move_to(id, 'running')
+local attempt = redis.call('HINCRBY', key('j', id), 'attempt', 1)
+return {id, fence, field(id, 'spec'), attempt, field(id, 'forced_at')}

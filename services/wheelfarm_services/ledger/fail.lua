@@ -1,9 +1,10 @@
--- fail id fence failure retry remember_ms max_attempts
+-- fail id fence failure retry pause_ms remember_ms max_attempts
 --   ->  {'failed' | 'requeued' | 'cancelled' | 'lost' | 'unknown', woken queues}
 local id = read_name('job id')
 local fence = read_name('fence')
 local failure = read_body('failure')
 local retry = read_number('retry', 0, 1) == 1
+local pause_ms = read_duration_ms('pause')
 local remember_ms = read_duration_ms('remember')
 local max_attempts = read_number('max_attempts', 1, 1000000)
 
@@ -16,7 +17,7 @@ if field(id, 'cancel') then
   return {'cancelled', woken}
 end
 if retry and tonumber(field(id, 'attempt')) < max_attempts then
-  enqueue(id)
+  enqueue(id, pause_ms)
   return {'requeued', woken}
 end
 fail(id, failure, '', now_ms() + remember_ms)

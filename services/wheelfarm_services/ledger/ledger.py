@@ -4,18 +4,14 @@ import json
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from importlib.resources import files
 from itertools import chain, islice
 from math import ceil
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -23,16 +19,28 @@ from redis.exceptions import (
     ReadOnlyError,
     TimeoutError,
 )
-from redis.retry import Retry
 
 from wheelfarm.errors import FarmUnavailable, InputError, WorkerLost
 from wheelfarm.job import Failure, FailureClass, JobState
+from wheelfarm_services.ledger.connection import redis_client, redis_py_url, without_credentials
 from wheelfarm_services.ledger.news import news
+from wheelfarm_services.ledger.types import (
+    Beat,
+    Claim,
+    Completion,
+    FailureOutcome,
+    JobRecord,
+    QueueCounts,
+    Submission,
+    Suspension,
+    SuspensionOutcome,
+    Wake,
+)
 
 logger = logging.getLogger(__name__)
 
-Wake = Callable[[str], None]
-"""Told the name of the queue for each job that became claimable."""
+MOST_WAKE_UPS = 200
+"""More than so many tokens in a queue of the broker wake nobody else."""
 
 T = TypeVar("T")
 
@@ -64,116 +72,6 @@ _EVENTS_READ = 5000
 _BATCH = 1000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Submission:
-    """A job to be done: its id (the digest of its question), its queue, what the worker is told, and the `seconds` that
-    it is expected to take, 0 when nobody knows."""
-
-    id: str
-    queue: str
-    spec: str
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """A worker's hold on a job; `fence` tells it from every other claim, `attempt` counts from 1.
-
-    Failures from before `forced_at` (seconds since the epoch) are to be forgotten.
-    """
-
-    job_id: str
-    fence: int
-    spec: str
-    attempt: int
-    queue: str
-    forced_at: float = 0.0
-
-
-class Beat(StrEnum):
-    """What a worker hears when it renews its lease.
-
-    OK: go on. CANCEL: nobody wants the job, stop and call `fail`. LOST: another worker has it, or it is over:
-    stop. UNKNOWN: Redis lost the job; go on, the result is safe in the store.
-    """
-
-    OK = "ok"
-    CANCEL = "cancel"
-    LOST = "lost"
-    UNKNOWN = "unknown"
-
-
-class SuspensionOutcome(StrEnum):
-    """READY: nothing is missing and the claim holds. WAITING: the claim is given up for now.
-
-    In the other cases nothing was begun. With CYCLE, DEPENDENCY_FAILED and TOO_LARGE the claim still holds.
-    """
-
-    READY = "ready"
-    WAITING = "waiting"
-    CYCLE = "cycle"
-    DEPENDENCY_FAILED = "dependency_failed"
-    LOST = "lost"
-    UNKNOWN = "unknown"
-    TOO_LARGE = "too_large"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Suspension:
-    """The answer to a wish for dependencies.
-
-    `members` are the ids waited for (WAITING), those that failed (DEPENDENCY_FAILED), or the cycle in the
-    order of need, its first equal to its last (CYCLE).
-    """
-
-    outcome: SuspensionOutcome
-    members: tuple[str, ...] = ()
-
-
-class Completion(StrEnum):
-    """OK: this result ended the job. DUPLICATE: it was done before. GONE: cancelled, or lost by Redis."""
-
-    OK = "ok"
-    DUPLICATE = "duplicate"
-    GONE = "gone"
-
-
-class FailureOutcome(StrEnum):
-    """What a failure led to; LOST and UNKNOWN as in `Beat`: the failure was not recorded."""
-
-    FAILED = "failed"
-    REQUEUED = "requeued"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobRecord:
-    """A job as the ledger knows it; times are seconds since the epoch (server's clock), 0 when not reached.
-
-    `failure` is the worker's own text; where it is empty and `cause` is set, the job failed because the job
-    `cause` did. `dependencies` are all it asked for since it began, `waits_for` those that are not finished.
-    """
-
-    id: str
-    queue: str
-    state: JobState
-    spec: str
-    result: str
-    failure: str
-    cause: str
-    attempt: int
-    priority: int
-    worker: str
-    queued_at: float
-    started_at: float
-    finished_at: float
-    waits_for: tuple[str, ...]
-    dependencies: tuple[str, ...]
-    cancel: bool
-
-
 class Ledger:
     """Jobs, edges, priorities and leases, shared by all parts of a farm; safe to use from many threads.
 
@@ -183,7 +81,7 @@ class Ledger:
     """
 
     def __init__(self, url: str, *, wake: Wake, patience_s: float = 60.0) -> None:
-        self._shown_url = _without_credentials(url)
+        self._shown_url = without_credentials(url)
         self._url = url
         self._wake = wake
         self._patience_s = patience_s
@@ -191,15 +89,25 @@ class Ledger:
         self._scripts = {name: self._redis.register_script(_script_text(name)) for name in _OPERATIONS}
 
     def submit(
-        self, request_id: str, jobs: Sequence[Submission], *, priority: int = 5, force: bool = False
+        self,
+        request_id: str,
+        jobs: Sequence[Submission],
+        *,
+        share: str = "",
+        priority: int = 5,
+        force: bool = False,
+        alive_s: float = 0.0,
     ) -> dict[str, JobState]:
         """The state of each job, after those were begun or joined that have no standing answer.
+
+        `share` names the tenant: tenants take turns, and the requests of each among themselves (lines.lua). With
+        `alive_s` the request expires when `keep` is not called for so long.
 
         A lower `priority` (0 to 99) is claimed sooner. DONE stands, FAILED for as long as it is remembered.
         The same request may be submitted again: what failed or was cancelled for it stays so. `force` begins
         failed and cancelled jobs anew, and those of their dependencies that failed before this call.
         """
-        flat, woken = self._run("submit", request_id, priority, int(force), *_flattened(jobs))
+        flat, woken = self._run(*("submit", request_id, share, priority, int(force), _ms(alive_s)), *_flattened(jobs))
         self._wake_all(woken)
         return {id_: JobState(state) for id_, state in zip(flat[::2], flat[1::2], strict=True)}
 
@@ -210,8 +118,8 @@ class Ledger:
     def claim(self, queue: str, *, worker: str, lease_s: float) -> Claim | None:
         """The most urgent job of `queue`, leased to `worker`; None when there is none.
 
-        Among those of one priority that is the one at the start of the longest chain of jobs that wait for it, and
-        among such equals the longest queued one.
+        Among those of one priority requests take turns. In its turn a request gets the job at the start of the longest
+        chain of jobs that wait for it, and among such equals the longest queued one.
         """
         reply = self._run("claim", queue, worker, _ms(lease_s))
         if reply is None:
@@ -243,9 +151,12 @@ class Ledger:
         self._wake_all(woken)
         return Suspension(outcome=SuspensionOutcome(outcome), members=tuple(members))
 
-    def complete(self, claim: Claim, result: str) -> Completion:
-        """Records the result and queues the jobs that waited for nothing else; a late result counts too."""
-        outcome, woken = self._run("complete", claim.job_id, result)
+    def complete(self, claim: Claim, result: str, *, seconds: float = 0.0) -> Completion:
+        """Records the result and queues the jobs that waited for nothing else; a late result counts too.
+
+        `seconds` is what the work took, remembered for the job's subject; 0 when there was none to do.
+        """
+        outcome, woken = self._run("complete", claim.job_id, result, ceil(seconds))
         self._wake_all(woken)
         return Completion(outcome)
 
@@ -257,13 +168,15 @@ class Ledger:
         retry: bool,
         remember_s: float,
         max_attempts: int = 3,
+        pause_s: float = 0.0,
     ) -> FailureOutcome:
-        """Queues the job again if `retry` holds and attempts are left; else fails it and all that wait.
+        """Queues the job again, to be claimed after `pause_s`, if `retry` holds and attempts are left; else fails it
+        and all that wait.
 
         For `remember_s` new requests get the failure as their answer; later ones begin the job anew. The record itself
         stays for an hour at least.
         """
-        arguments = (failure, int(retry), _ms(remember_s), max_attempts)
+        arguments = (failure, int(retry), _ms(pause_s), _ms(remember_s), max_attempts)
         outcome, woken = self._run("fail", claim.job_id, claim.fence, *arguments)
         self._wake_all(woken)
         return FailureOutcome(outcome)
@@ -284,7 +197,8 @@ class Ledger:
         return list(self._run("cancel_job", job_id))
 
     def reap(self, *, max_attempts: int = 5) -> int:
-        """The number of lapsed leases, 500 at most; jobs are queued again or, at `max_attempts`, failed."""
+        """The number of lapsed leases, 500 at most; jobs are queued again or, at `max_attempts`, failed. Jobs whose
+        pause is over can be claimed from then on."""
         failure = _worker_lost(f"The job lost its worker in each of {max_attempts} attempts.")
         reaped, woken = self._run("reap", failure, max_attempts)
         self._wake_all(woken)
@@ -308,6 +222,26 @@ class Ledger:
             self._wake_all(woken)
             repaired += count
         return repaired
+
+    def keep(self, request_id: str, *, alive_s: float) -> None:
+        """Somebody asks about the request: unless it stays anyway, it lives for another `alive_s`."""
+        name, until = f"{_PREFIX}alive", _ms(self.now() + alive_s)
+        self._patiently(lambda: self._redis.zadd(name, {request_id: until}, xx=True, gt=True))
+
+    def expired(self) -> list[str]:
+        """The requests that nobody has asked about for as long as they were to live."""
+        now = _ms(self.now())
+        return self._patiently(lambda: _strings(self._redis.zrange(f"{_PREFIX}alive", 0, now, byscore=True)))
+
+    def take_turn(self, duty: str, every_s: float) -> bool:
+        """Whether the caller is to do what several could do: one of them may, each `every_s`."""
+        name = f"{_PREFIX}turn:{duty}"
+        return self._patiently(lambda: bool(self._redis.set(name, 1, nx=True, px=max(1, _ms(every_s)))))
+
+    def remember_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Tell how long jobs of some subjects took, where the ledger does not know."""
+        known = {subject: ceil(value) for subject, value in seconds.items() if value > 0}
+        self._patiently(lambda: self._remember(known))
 
     def job(self, job_id: str) -> JobRecord | None:
         """The job of that id, None when Redis has none (any more)."""
@@ -373,9 +307,18 @@ class Ledger:
         names = self._patiently(lambda: sorted(_strings(self._redis.smembers(f"{_PREFIX}queues"))))
         return dict(zip(names, self._patiently(lambda: self._queue_lengths(names)), strict=True))
 
+    def counts(self) -> dict[str, QueueCounts]:
+        """The counts of each queue that ever had a claimable job: a few small reads, however many jobs there are."""
+        names, now = list(self.queues()), self.now()
+        read: Callable[[], Any] = partial(self._redis.hgetall, f"{_PREFIX}count")
+        counted: Mapping[str, str] = self._patiently(read)
+        first = self._patiently(lambda: self._first_queued_at(names))
+        return {name: _queue_counts(name, counted, now - first.get(name, now)) for name in names}
+
     def unpublished(self, queue_lengths: Mapping[str, int]) -> dict[str, int]:
         """How many wake-ups each queue misses, given how many lie in the broker's queues of those names."""
-        return {name: max(0, jobs - queue_lengths.get(name, 0)) for name, jobs in self.queues().items()}
+        wanted = {name: min(jobs, MOST_WAKE_UPS) for name, jobs in self.queues().items()}
+        return {name: max(0, count - queue_lengths.get(name, 0)) for name, count in wanted.items()}
 
     def now(self) -> float:
         """The clock by which all times of jobs are told, in seconds since the epoch."""
@@ -413,8 +356,12 @@ class Ledger:
         )
 
     def _wake_all(self, queues: Iterable[str]) -> None:
-        """Stops at the first failure: all wait for the same broker, and the reconciler makes up for it."""
-        for queue in queues:
+        """Tell each queue, at most MOST_WAKE_UPS times: a slot that was woken goes on until no job is left.
+
+        Stops at the first failure: all wait for the same broker, and the reconciler makes up for it.
+        """
+        counted = Counter(queues)
+        for queue in chain.from_iterable([queue] * min(count, MOST_WAKE_UPS) for queue, count in counted.items()):
             try:
                 self._wake(queue)
             except Exception:
@@ -447,6 +394,20 @@ class Ledger:
                 pipeline.zcard(f"{_PREFIX}q:{name}")
             return [int(length) for length in pipeline.execute()]
 
+    def _first_queued_at(self, names: Sequence[str]) -> dict[str, float]:
+        found = {name: _strings(self._redis.zrange(f"{_PREFIX}q:{name}", 0, 0)) for name in names}
+        return {
+            name: _seconds(str(self._redis.hget(f"{_PREFIX}j:{ids[0]}", "queued_at") or 0))
+            for name, ids in found.items()
+            if ids
+        }
+
+    def _remember(self, seconds: Mapping[str, int]) -> None:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for subject, value in seconds.items():
+                pipeline.hsetnx(f"{_PREFIX}seconds", subject, str(value))
+            pipeline.execute()
+
     def _unfinished_ids(self, limit: int) -> list[str]:
         ids = _strings(self._redis.zrange(f"{_PREFIX}lease", 0, limit - 1))
         for name in sorted(_strings(self._redis.smembers(f"{_PREFIX}queues"))):
@@ -477,11 +438,21 @@ class Ledger:
 
 def _script_text(operation: str) -> str:
     folder = files("wheelfarm_services.ledger")
-    return "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in ("prelude", operation))
+    parts = ("prelude", "lines", "moves", operation)
+    return "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in parts)
 
 
 def _flattened(jobs: Iterable[Submission]) -> Iterator[str | int]:
-    return chain.from_iterable((job.id, job.queue, ceil(job.seconds), job.spec) for job in jobs)
+    return chain.from_iterable((job.id, job.queue, job.subject, ceil(job.seconds), job.spec) for job in jobs)
+
+
+def _queue_counts(name: str, counted: Mapping[str, str], oldest_s: float) -> QueueCounts:
+    counts = {state: int(counted.get(f"{state} {name}", 0)) for state in JobState}
+    return QueueCounts(
+        live={state: count for state, count in counts.items() if not state.final},
+        ended={state: count for state, count in counts.items() if state.final},
+        oldest_s=max(0.0, oldest_s),
+    )
 
 
 def _strings(values: Iterable[Any]) -> list[str]:
@@ -520,31 +491,3 @@ def _record(job_id: str, fields: Mapping[str, str], waits_for: Iterable[str], de
         dependencies=tuple(sorted(dependencies)),
         cancel=bool(fields["cancel"]),
     )
-
-
-def redis_client(url: str) -> Redis:
-    """A client for a broker's URL, in Celery's forms; it answers in text, and never retries by itself."""
-    return Redis.from_url(
-        redis_py_url(url),
-        decode_responses=True,
-        protocol=2,
-        socket_timeout=10,  # without one, a half-open connection hangs its thread for ever
-        socket_connect_timeout=5,
-        health_check_interval=15,
-        retry=Retry(NoBackoff(), 0),  # patience is kept in one place, the ledger
-    )
-
-
-def redis_py_url(url: str) -> str:
-    """The URL in redis-py's form; Celery writes unix sockets `redis+socket:///path?virtual_host=<db>`."""
-    parts = urlsplit(url)
-    if parts.scheme != "redis+socket":
-        return url
-    query = {"db" if name == "virtual_host" else name: value for name, value in parse_qsl(parts.query)}
-    return f"unix://{parts.netloc}{parts.path}" + (f"?{urlencode(query)}" if query else "")
-
-
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"

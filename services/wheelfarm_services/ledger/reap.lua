@@ -1,4 +1,5 @@
--- reap failure max_attempts  ->  {number of jobs, woken queues}
+-- reap failure max_attempts  ->  {number of jobs whose lease lapsed, woken queues}
+-- Jobs whose pause is over are let be claimed, too.
 local BATCH = 500
 
 local failure = read_body('failure')
@@ -16,6 +17,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'lease', '-inf', now_m
     else
       enqueue(id)
     end
+  end
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', PREFIX .. 'delayed', '-inf', now_ms(), 'LIMIT', 0, BATCH)) do
+  redis.call('ZREM', PREFIX .. 'delayed', id)
+  if field(id, 'state') == 'queued' then
+    join_queue(id)
   end
 end
 return {reaped, woken}

@@ -1,4 +1,4 @@
--- suspend id fence tolerant (id queue seconds spec)*  ->  {outcome, members, woken queues}
+-- suspend id fence tolerant (id queue subject seconds spec)*  ->  {outcome, members, woken queues}
 local GRAPH_NODES = 20000
 
 -- The shortest way from `id` back to itself that the new edges would close; or nil, and whether the search gave up.
@@ -86,16 +86,16 @@ if #unfinished == 0 then
 end
 
 local members = {}
-local priority = tonumber(field(id, 'priority'))
+local priority, flows = tonumber(field(id, 'priority')), field(id, 'flows') or ''
 for _, dependency in ipairs(unfinished) do
-  demand(dependency, priority, forced_at)
+  demand(dependency, priority, forced_at, flows)
   redis.call('SADD', key('u', id), dependency.id)
   redis.call('SADD', key('p', dependency.id), id)
   members[#members + 1] = dependency.id
 end
 raise_impact(id)
 drop_claim(id)
-redis.call('HSET', key('j', id), 'state', 'waiting', 'asked_at', asked_at or now_ms())
+redis.call('HSET', key('j', id), 'asked_at', asked_at or now_ms())
 if tolerant then
   redis.call('HSET', key('j', id), 'tolerant', 1)
 else
@@ -104,5 +104,5 @@ end
 -- Finding out what is missing is not a failed attempt.
 redis.call('HINCRBY', key('j', id), 'attempt', -1)
 redis.call('SADD', PREFIX .. 'waiting', id)
-announce(id, 'waiting')
+move_to(id, 'waiting')
 return {'waiting', members, woken}
