@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wheelfarm.errors import InputError
-from wheelfarm_services.upstreams.settings import Routes, UpstreamSettings
+from wheelfarm_services.upstreams.settings import Routes, UpstreamSettings, may_match_the_same
 
 _FILE_BYTES = 1 << 20
 _PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}")
@@ -101,16 +102,18 @@ class _File(_Table):
         wrong = []
         names = [one.name for one in self.upstream]
         wrong += [f"two upstreams are named {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
-        served: dict[str, _Upstream] = {}
-        for one in self.upstream:
-            for pattern in one.serves:
-                if pattern in served and served[pattern] is not one:
-                    wrong.append(f"{pattern!r} is served by {served[pattern].name!r} and by {one.name!r}")
-                served[pattern] = one
+        served = [(one, pattern) for one in self.upstream for pattern in one.serves]
         wrong += [
-            f"{pattern!r} is internal, and {served[pattern].name!r}, which serves it, is public"
+            f"{mine!r} of {one.name!r} and {theirs!r} of {other.name!r} may stand for the same name, which only one "
+            "upstream may serve by a pattern"
+            for (one, mine), (other, theirs) in combinations(served, 2)
+            if one is not other and may_match_the_same(mine, theirs)
+        ]
+        wrong += [
+            f"{pattern!r} is internal, and {one.name!r}, which serves {theirs!r}, is public"
             for pattern in self.internal
-            if pattern in served and served[pattern].public
+            for one, theirs in served
+            if one.public and may_match_the_same(pattern, theirs)
         ]
         if self.internal and all(one.public for one in self.upstream):
             wrong.append("there are internal names, and no upstream with public = false, which alone could serve them")

@@ -3,6 +3,7 @@
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -51,3 +52,19 @@ class Routes:
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a normalised name is one of those that the patterns stand for."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def may_match_the_same(pattern: str, other: str) -> bool:
+    """Whether there is a name that two patterns (of `*`, `?` and plain characters) both stand for."""
+    reached = {(0, 0)}  # how far both have come, having matched the same characters
+    for at, beside in product(range(len(pattern) + 1), range(len(other) + 1)):
+        if (at, beside) not in reached:
+            continue
+        mine, theirs = pattern[at : at + 1], other[beside : beside + 1]
+        if mine == "*":
+            reached |= {(at + 1, beside)} | ({(at, beside + 1)} if theirs else set())
+        if theirs == "*":
+            reached |= {(at, beside + 1)} | ({(at + 1, beside)} if mine else set())
+        if mine and theirs and (mine == theirs or "?" in (mine, theirs)):
+            reached.add((at + 1, beside + 1))
+    return (len(pattern), len(other)) in reached
