@@ -16,10 +16,12 @@ from tests.support.projects import Project
 
 
 class Upstream:
-    """Serves `/simple/NAME/` and files; `requests` are the paths that were asked for, in order."""
+    """Serves `/simple/NAME/` and files; `requests` are the paths that were asked for, in order, and
+    `authorizations` the credentials of each."""
 
     def __init__(self) -> None:
         self.requests: list[str] = []
+        self.authorizations: list[str] = []
         self.answers: dict[str, tuple[int, bytes]] = {}
         self._pages: dict[str, list[dict[str, Any]]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -89,6 +91,7 @@ class Upstream:
             def do_GET(self) -> None:
                 path = unquote(self.path)
                 upstream.requests.append(path)
+                upstream.authorizations.append(self.headers.get("Authorization", ""))
                 status, body = upstream.answer(path)
                 self.send_response(status)
                 self.send_header("Content-Type", _content_type(path, body))
@@ -112,7 +115,7 @@ def _json_page(name: str, files: list[dict[str, Any]]) -> bytes:
 
 
 def _content_type(path: str, body: bytes) -> str:
-    if not path.startswith("/simple/"):
+    if not path.startswith(("/simple/", "/flat/")):
         return "application/gzip"
     return "application/vnd.pypi.simple.v1+json" if body.startswith(b"{") else "text/html"
 
