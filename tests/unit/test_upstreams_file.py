@@ -116,7 +116,10 @@ def test_internal_name_that_nobody_serves_by_pattern_is_asked_of_no_public_upstr
         (upstream('password-env = "P"'), "belong together"),
         (upstream('username = "u"\npassword-env = "P"\nkeyring = true'), "exclude each other"),
         (upstream() + upstream(), "two upstreams are named 'one'"),
-        (upstream('serves = ["a-*"]') + upstream('serves = ["A_*"]', name="two"), "served by 'one' and by 'two'"),
+        (
+            upstream('serves = ["a-*"]') + upstream('serves = ["A_*"]', name="two"),
+            "'a-*' of 'one' and 'a-*' of 'two' may stand for the same name",
+        ),
         ('internal = ["a-*"]\n' + upstream('serves = ["a-*"]'), "is public"),
         ('internal = ["a-*"]\n' + upstream(), "no upstream with public = false"),
         ("internl = []\n" + upstream(), "internl"),
