@@ -71,7 +71,7 @@ def test_dynamic_metadata_is_that_of_the_wheel_which_is_built_once(home: Home) -
 
     assert done.code == 0, done.err
     assert run_python(home.root / "env", "import library; print('there')") == "there"
-    assert len(list(home.store.glob("logs/*/*.log"))) == 2
+    assert len(home.build_logs()) == 2
 
 
 def test_requirements_that_a_hook_asks_for_are_built_too(home: Home) -> None:

@@ -21,8 +21,7 @@ def write_recipe(home: Home, text: str, project: str = "app") -> dict[str, str]:
 
 def build_log(home: Home) -> str:
     """The build log of `app`."""
-    found = [path.read_text() for path in home.store.glob("logs/*/*.log")]
-    return next(text for text in found if "building app==1.0" in text)
+    return next(text for text in home.build_logs() if "building app==1.0" in text)
 
 
 def test_environment_and_config_settings_reach_the_backend(home: Home) -> None:
@@ -59,7 +58,7 @@ def test_changed_limits_do_not_build_anew(home: Home) -> None:
         settings = write_recipe(home, f"limits = {{ timeout-s = {seconds} }}\n")
         assert home.run("build", "app", "--upgrade", environment=settings).code == 0
 
-    assert len(list(home.store.glob("logs/*/*.log"))) == 1
+    assert len(home.build_logs()) == 1
 
 
 def test_limits_of_a_recipe_hold_for_its_project(home: Home) -> None:
