@@ -315,7 +315,7 @@ def test_name_is_the_stated_one_or_the_folders(tree: Path, tmp_path: Path) -> No
         ({"README": ""}, "it has neither a pyproject.toml nor a setup.py"),
         ({"pyproject.toml/x": "", "setup.cfg": ""}, "pyproject.toml is not a file"),
         ({"pyproject.toml": "x = [", "setup.py": ""}, "is not TOML"),
-        ({"pyproject.toml": "#" * (5 << 20)}, "larger than"),
+        ({"pyproject.toml": "#" * (17 << 20)}, "larger than"),
     ],
 )
 def test_folder_without_a_project_is_refused(tmp_path: Path, files: dict[str, str], reason: str) -> None:
