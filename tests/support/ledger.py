@@ -35,6 +35,9 @@ class FakeLedger:
     failed: list[tuple[Claim, str, bool, float]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     handed_back: list[Claim] = field(default_factory=list)
+    expired_requests: list[str] = field(default_factory=list)
+    kept: dict[str, float] = field(default_factory=dict)
+    alive: dict[str, float] = field(default_factory=dict)
     waits: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     beats: int = 0
 
@@ -83,10 +86,17 @@ class FakeLedger:
         self._fail("submit")
         self.submitted[request_id] = list(jobs)
         self.priorities[request_id] = priority
+        self.alive[request_id] = alive_s
         self.forced += [request_id] if force else []
         for job in jobs:
             self.records.setdefault(job.id, make_record(job.id, spec=job.spec))
         return {job.id: self.records[job.id].state for job in jobs}
+
+    def keep(self, request_id: str, *, alive_s: float) -> None:
+        self.kept[request_id] = alive_s
+
+    def expired(self) -> list[str]:
+        return self.expired_requests
 
     def cancel(self, request_id: str) -> list[str]:
         self.cancelled.append(request_id)

@@ -49,12 +49,15 @@ class Services:
         self.requests = self.with_clients_since(0.0)
         self.requests.register(make_target())
 
-    def with_clients_since(self, clients_since: float, farm: str = "") -> Requests:
+    def with_clients_since(self, clients_since: float, farm: str = "", alive_s: float = 0.0) -> Requests:
         """Requests over the same store and ledger."""
         sources: SourceIndex = self.sources  # type: ignore[assignment]  # all that requests ask of it is `mirror`
         recipes = RecipeBook(self.store)
         return Requests(
-            self.store, self.ledger.as_ledger, sources, self.wheels, recipes, clients_since=clients_since, farm=farm
+            *(self.store, self.ledger.as_ledger, sources, self.wheels, recipes),
+            clients_since=clients_since,
+            farm=farm,
+            alive_s=alive_s,
         )
 
     def commit(self, job: Job) -> Manifest:
@@ -191,6 +194,35 @@ def test_closed_request_is_cancelled_and_forgotten(services: Services) -> None:
     assert list(services.store.list(layout.open_requests())) == []
     with pytest.raises(NotFound):
         services.requests.close("../x")
+
+
+def test_expired_requests_are_given_up_and_others_stay(services: Services) -> None:
+    other = "f" * 32
+    for request_id in (ID, other):
+        services.requests.accept(Request.from_json({**BODY, "id": request_id}))
+    assert services.requests.close_expired() == 0
+
+    services.ledger.expired_requests = [ID]
+    assert services.requests.close_expired() == 1
+    assert services.ledger.cancelled == [ID]
+    assert [request.id for request in services.requests.open_requests()] == [other]
+
+
+def test_request_that_expired_after_its_client_closed_it_is_taken_out_all_the_same(services: Services) -> None:
+    services.ledger.expired_requests = [ID]
+    assert services.requests.close_expired() == 1
+    assert services.ledger.cancelled == [ID]
+
+
+@pytest.mark.parametrize(("detached", "alive_s"), [(False, 900.0), (True, 0.0)])
+def test_request_lives_while_it_is_asked_about_and_a_detached_one_anyway(
+    services: Services, detached: bool, alive_s: float
+) -> None:
+    requests = services.with_clients_since(0.0, alive_s=900.0)
+    requests.accept(replace(Request.from_json(BODY), detached=detached))
+    assert services.ledger.alive == {ID: alive_s}
+    requests.status(ID)
+    assert services.ledger.kept[ID] == 900.0
 
 
 def test_cancelled_request_looks_cancelled_to_its_client_until_that_closes_it(services: Services) -> None:
