@@ -2,11 +2,13 @@
 
 import signal
 import uuid
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import Celery
 from celery.apps.worker import Worker
+from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging
 from celery.worker import state
 
@@ -26,6 +28,8 @@ def serve(
     """Call `run` with the queue's name for each token, in so many threads at once, until the first SIGTERM or SIGINT;
     returns when those that run have returned. `stop` is called at every such signal."""
     setup_logging.connect(_leave_logging_alone)
+    # a worker of root's runs its sandboxes as other users, and takes nothing but strings from its queue
+    warnings.simplefilter("ignore", SecurityWarning)
 
     @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
     def woken(task: Any) -> None:
