@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
+from wheelfarm.digest import SHA256
 from wheelfarm.errors import InputError, NotFound
 from wheelfarm.job import Sdist
 from wheelfarm_services import layout
@@ -114,12 +115,17 @@ class SourceIndex:
         return offered_metadata(sdist, offered) if offered is not None else None
 
     def find(self, name: str, sha256: str) -> Sdist:
-        """The listed sdist of a project with that sha256. Raises NotFound, and PolicyRefused when it may not enter."""
-        for listed in self._listings(name):
-            if listed.sdist.sha256 == sha256:
-                self._admission.require(listed)
-                return listed.sdist
-        raise NotFound(f"The source index lists no sdist of {name} with sha256 {sha256}.")
+        """The sdist of a project with that sha256: listed, or mirrored when it was and gone from its page since.
+
+        Raises NotFound, and PolicyRefused when it may not enter.
+        """
+        listed = next((one for one in self._listings(name) if one.sdist.sha256 == sha256), None)
+        if listed is None and SHA256.fullmatch(sha256):
+            listed = self._recorded(sha256)
+        if listed is None or listed.sdist.name != name:
+            raise NotFound(f"The source index lists no sdist of {name} with sha256 {sha256}.")
+        self._admission.require(listed)
+        return listed.sdist
 
     def _listed(self, sdist: Sdist) -> ListedSdist:
         for listed in self._listings(sdist.name):
@@ -138,16 +144,20 @@ class SourceIndex:
         return (*whole.sdists, *self._admission.page(whole).prebuilt) if whole else ()
 
     def _mirrored(self, sdist: Sdist) -> ListedSdist | None:
-        """What an sdist that is in the store was listed as; None where it is not there."""
-        record = self._store.get(layout.sdist_record(sdist.sha256))
-        if record is None:
+        """What an sdist that is in the store was listed as; None where it is not there. InputError for another."""
+        recorded = self._recorded(sdist.sha256)
+        if recorded is not None and recorded.sdist != sdist:
+            filename = recorded.sdist.filename
+            raise InputError(f"sha256 {sdist.sha256} is {filename} on the source index, not {sdist.filename}.")
+        return recorded
+
+    def _recorded(self, sha256: str) -> ListedSdist | None:
+        """What the bytes of that sha256 were listed as, as long as they are here, whatever upstream lists now."""
+        record = self._store.get(layout.sdist_record(sha256))
+        if record is None or not self._store.renew(layout.sdist(sha256)):
             return None
         value = json.loads(record)
-        if (found := Sdist.from_json(value["sdist"])) != sdist:
-            raise InputError(f"sha256 {sdist.sha256} is {found.filename} on the source index, not {sdist.filename}.")
-        if not self._store.renew(layout.sdist(sdist.sha256)):
-            return None
-        return ListedSdist(**{**value, "sdist": found})
+        return ListedSdist(**{**value, "sdist": Sdist.from_json(value["sdist"])})
 
     def _bring(self, listed: ListedSdist) -> None:
         with TemporaryDirectory(prefix="wheelfarm-mirror-") as folder:

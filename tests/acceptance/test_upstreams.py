@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -79,6 +80,11 @@ def held_farm(home: Home) -> Iterator[Mapping[str, str]]:
             yield json.loads(process.stdout.readline())
         finally:
             process.stdin.close()
+
+
+def file_url(told: Mapping[str, str], project: Project, sha256: str) -> str:
+    """Where a held farm's source index has the sdist of a project."""
+    return f"{told['url'].removesuffix('simple/')}sdists/{project.name}/{sha256}/{project.filename}"
 
 
 def write_upstreams(home: Home, *upstreams: Mapping[str, object], internal: list[str] | None = None) -> None:
@@ -220,6 +226,10 @@ def test_e3_unsafe_strategies_are_refused_and_error_codes_are_passed_over_only_w
     (record,) = home.store.glob("sdists/*/record.json")
     listed = json.loads(record.read_bytes())
     assert (listed["upstream"], listed["passed_over"]) == ("public", ["private answered 403"])
+    (manifest,) = home.store.glob("manifests/*.json")
+    source = json.loads(manifest.read_bytes())["provenance"]["source"]
+    assert (source["upstream"], source["passed_over"]) == ("public", ["private answered 403"])
+    assert "public; private answered 403, which is ignored" in home.run("why", "app").out
 
 
 def test_e4_internal_name_is_never_asked_of_a_public_index(home: Home) -> None:
@@ -261,6 +271,22 @@ def test_e5_credentials_are_sent_as_they_are_and_are_found_nowhere(home: Home) -
     kept = [path for path in home.root.rglob("*") if path.is_file()]
     assert not [path for path in kept for text in spelled if text.encode() in path.read_bytes()]
     assert not [text for text in spelled if text in done.out + done.err + home.farm_log()]
+
+
+def test_e5_credentials_of_netrc_are_sent_and_found_nowhere_else(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    netrc = home.root / ".netrc"
+    netrc.write_text('machine 127.0.0.1 login me@corp password "p@:/%2B+secret"\n')
+    netrc.chmod(0o600)
+    write_upstreams(home, {"name": "corp", "netrc": True, **index_url(home.upstream)})
+
+    done = install(home, "app")
+
+    assert versions(done) == {"app": "1.0"}
+    assert set(home.upstream.authorizations) == {"Basic " + base64.b64encode(b"me@corp:p@:/%2B+secret").decode()}
+    others = [path for path in home.root.rglob("*") if path.is_file() and path != netrc]
+    assert not [path for path in others if b"+secret" in path.read_bytes()]
+    assert "+secret" not in done.out + done.err + home.farm_log()
 
 
 def test_e5_missing_credentials_are_told_by_where_they_should_be(home: Home) -> None:
@@ -318,18 +344,75 @@ def test_offline_builds_what_is_mirrored_and_asks_nobody(home: Home) -> None:
     assert home.upstream.requests == []
 
 
-def test_mirrored_sdist_is_built_again_after_upstream_deleted_it(home: Home) -> None:
-    home.upstream.add(Project(name="app"))
+def test_locked_sdist_is_built_again_after_upstream_deleted_it(home: Home) -> None:
+    app = Project(name="app", static=False)
+    home.upstream.add(app)
+    sha256 = hashlib.sha256(app.sdist()).hexdigest()
     lock = home.root / "pylock.toml"
-    assert home.run("lock", "-o", lock, "app").code == 0
+    lock.write_text(
+        'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "app"\nversion = "1.0"\n'
+        f'sdist = {{ url = "https://elsewhere/{app.filename}", hashes = {{ sha256 = "{sha256}" }} }}\n'
+    )
+    assert versions(install(home, "-r", str(lock))) == {"app": "1.0"}
+    for folder in ("wheels", "manifests", "index", "names", "plans", "locks"):
+        shutil.rmtree(home.store / folder, ignore_errors=True)
+    shutil.rmtree(home.root / "into")
     home.upstream.answers.clear()
-    (manifest,) = home.store.glob("manifests/*.json")
-    sdist = json.loads(manifest.read_bytes())["provenance"]["job"]["sdist"]
+    home.upstream.requests.clear()
 
-    assert (home.store / "sdists" / sdist["sha256"] / "sdist").is_file()
-    done = home.run("install", "--json", "--target-dir", home.root / "into", "-r", lock)
+    assert versions(install(home, "-r", str(lock))) == {"app": "1.0"}
+    assert home.upstream.files_asked == []
+    with held_farm(home) as told:
+        known = {"Authorization": f"Bearer {told['token']}"}
+        assert httpx.get(told["url"].rstrip("/") + "/app/", headers=known).status_code == 404
+        mirrored = httpx.get(file_url(told, app, sha256), headers=known)
+        assert (mirrored.status_code, mirrored.content) == (200, app.sdist())
+        assert httpx.get(file_url(told, app, "0" * 64), headers=known).status_code == 404
+
+
+def test_page_is_asked_about_by_its_etag_when_the_farm_starts_again(home: Home) -> None:
+    home.upstream.tells_etags = True
+    home.upstream.add(Project(name="app"))
+    assert versions(install(home, "app")) == {"app": "1.0"}
+    assert (home.upstream.requests.count("/simple/app/"), home.upstream.unchanged) == (1, [])
+
+    done = home.run("install", "--json", "--upgrade", "--target-dir", home.root / "into", "app")
 
     assert versions(done) == {"app": "1.0"}
+    assert (home.upstream.requests.count("/simple/app/"), home.upstream.unchanged) == (2, ["/simple/app/"])
+    assert home.upstream.files_asked == ["app-1.0.tar.gz"]
+
+
+def test_project_is_asked_for_once_by_many_who_ask_at_once(home: Home) -> None:
+    app = Project(name="app")
+    home.upstream.add(app)
+    sha256 = hashlib.sha256(app.sdist()).hexdigest()
+    with held_farm(home) as told, ThreadPoolExecutor(16) as askers:
+        known = {"Authorization": f"Bearer {told['token']}"}
+        urls = [told["url"].rstrip("/") + "/app/", file_url(told, app, sha256)] * 8
+        answers = list(askers.map(lambda url: httpx.get(url, headers=known, timeout=30).status_code, urls))
+    assert answers == [200] * 16
+    assert sorted(home.upstream.requests) == ["/files/app-1.0.tar.gz", "/simple/app/"]
+
+
+def test_trusted_metadata_is_taken_and_corrected_by_what_was_built(home: Home) -> None:
+    app = Project(name="app", static=False, requires_dist=["library"])
+    home.upstream.add(app, Project(name="library"), Project(name="unneeded"))
+    stated = b"Metadata-Version: 2.1\nName: app\nVersion: 1.0\nRequires-Dist: unneeded\n"
+    home.upstream.add_file("app", "app-1.0-py3-none-any.whl", b"no wheel", sidecar=stated)
+    sha256 = hashlib.sha256(app.sdist()).hexdigest()
+    for trust, status in ((False, 425), (True, 200)):
+        write_upstreams(home, {"name": "corp", "trust-metadata": trust, **index_url(home.upstream)})
+        with held_farm(home) as told:
+            answer = httpx.get(f"{file_url(told, app, sha256)}.metadata", auth=("a" * 32, told["token"]))
+            assert answer.status_code == status
+            assert ("/files/app-1.0-py3-none-any.whl.metadata" in home.upstream.requests) is trust
+            assert not trust or b"Requires-Dist: unneeded" in answer.content
+            if trust:
+                done = install(home, "app")
+                assert versions(done) == {"app": "1.0", "library": "1.0"}
+                assert "app==1.0 tells other metadata than its sdist" in done.err
+    assert "/files/app-1.0-py3-none-any.whl" not in home.upstream.requests
 
 
 def test_directory_and_flat_page_are_upstreams(home: Home) -> None:

@@ -17,12 +17,14 @@ from tests.support.projects import Project
 
 class Upstream:
     """Serves `/simple/NAME/` and files; `requests` are the paths that were asked for, in order, and
-    `authorizations` the credentials of each."""
+    `authorizations` the credentials of each. Where it `tells_etags`, `unchanged` are those answered with 304."""
 
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.authorizations: list[str] = []
         self.answers: dict[str, tuple[int, bytes]] = {}
+        self.unchanged: list[str] = []
+        self.tells_etags = False
         self._pages: dict[str, list[dict[str, Any]]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -62,15 +64,21 @@ class Upstream:
         promised: bytes | None = None,
         uploaded: str = "",
         yanked: str = "",
+        sidecar: bytes | None = None,
     ) -> None:
-        """Publish a file; its page promises the sha256 of `promised` where the bytes served are others.
+        """Publish a file, and a wheel's metadata beside it; its page promises the sha256 of `promised` where the bytes
+        served are others.
 
-        A project whose files have an upload time or were yanked gets a JSON page, which alone can tell it.
+        A project whose files have an upload time, were yanked or have metadata gets a JSON page, which can tell it.
         """
         sha256 = hashlib.sha256(data if promised is None else promised).hexdigest()
         self.answers[f"/files/{filename}"] = (200, data)
         files = self._pages.setdefault(name, [])
-        told = {name: value for name, value in (("upload-time", uploaded), ("yanked", yanked)) if value}
+        beside = {"sha256": hashlib.sha256(sidecar).hexdigest()} if sidecar is not None else None
+        if sidecar is not None:
+            self.answers[f"/files/{filename}.metadata"] = (200, sidecar)
+        all_told = {"upload-time": uploaded, "yanked": yanked, "core-metadata": beside}
+        told: dict[str, Any] = {name: value for name, value in all_told.items() if value}
         files.append({"filename": filename, "url": f"/files/{filename}", "hashes": {"sha256": sha256}, **told})
         self.answers[f"/simple/{name}/"] = (200, _json_page(name, files) if told else _html_page(files))
 
@@ -93,7 +101,13 @@ class Upstream:
                 upstream.requests.append(path)
                 upstream.authorizations.append(self.headers.get("Authorization", ""))
                 status, body = upstream.answer(path)
+                etag = f'"{hashlib.sha256(body).hexdigest()}"' if upstream.tells_etags else ""
+                if etag and etag == self.headers.get("If-None-Match"):
+                    upstream.unchanged.append(path)
+                    status, body = 304, b""
                 self.send_response(status)
+                if etag:
+                    self.send_header("ETag", etag)
                 self.send_header("Content-Type", _content_type(path, body))
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

@@ -178,3 +178,18 @@ def test_revised_metadata_is_given_by_its_number(store: DirectoryStore, index: F
     assert sources.metadata(sdist, REVISION) == first
     assert sources.metadata(sdist, REVISION, 1) == built
     assert sources.metadata(sdist, REVISION, 2) is None
+
+
+def test_mirrored_sdist_is_found_after_it_left_its_page(store: DirectoryStore, index: FakeIndex) -> None:
+    sdist = index.sdist(STATIC)
+    source(store, index).mirror(sdist)
+    index.files.clear()
+    sources = source(store, index)
+    assert sources.page("app") is None
+    assert sources.find("app", sdist.sha256) == sdist
+    for name, sha256 in (("other", sdist.sha256), ("app", "0" * 64), ("app", "../sdists/" + sdist.sha256)):
+        with pytest.raises(NotFound):
+            sources.find(name, sha256)
+    store.delete(layout.sdist(sdist.sha256))
+    with pytest.raises(NotFound):
+        sources.find("app", sdist.sha256)
