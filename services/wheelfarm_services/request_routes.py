@@ -217,9 +217,10 @@ class _Endpoints:
         return Response(status_code=204)
 
     def _require_visible(self, http: HttpRequest) -> None:
-        """Raise NotFound for a request of another tenant."""
+        """Raise NotFound for a request of another tenant, or of nobody's: those that the farm itself made."""
         principal, request_id = principal_of(http), http.path_params["id"]
-        if not principal.sees_all and not principal.may_see(self.requests.tenant_of(request_id) or principal.tenant):
+        tenant = None if principal.sees_all else self.requests.tenant_of(request_id)
+        if tenant is not None and not principal.may_see(tenant):
             raise NotFound(f"The farm knows no open request {request_id!r}.")
 
 

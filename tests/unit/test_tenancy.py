@@ -80,6 +80,17 @@ def test_request_of_another_tenant_does_not_exist(farm: TenantFarm) -> None:
     assert len(farm.client.get("/status").json()["jobs"]) == 1
 
 
+def test_request_of_nobodys_does_not_exist_for_a_tenant(farm: TenantFarm) -> None:
+    submit(farm, client=farm.client)
+    assert codes(farm.other, REQUEST, f"{REQUEST}/events") == [404, 404]
+    assert farm.other.patch(REQUEST, json={"priority": 9}).status_code == 404
+    assert farm.other.delete(REQUEST).status_code == 404
+    assert farm.ledger.cancelled == []
+    assert codes(farm.client, REQUEST) == [200]
+    assert farm.client.delete(REQUEST).status_code == 204
+    assert farm.other.delete(REQUEST).status_code == 204  # what is closed may be closed again
+
+
 def test_wheel_is_shared_and_seen_by_a_tenant_once_its_own_request_led_to_it(farm: TenantFarm) -> None:
     submit(farm, client=farm.mine)
     built = farm.build()
