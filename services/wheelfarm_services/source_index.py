@@ -26,6 +26,8 @@ from wheelfarm_services.store import Store
 from wheelfarm_services.upstreams import ListedSdist, ProjectPage, Upstreams
 
 _PAGE_AGE_S = 600.0
+_MOST_KNOWN = 20_000
+"""For how many projects pages are remembered, and for how many things locks: whoever may read can ask for any name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +39,15 @@ class _Remembered:
 class SourceIndex:
     """One source view: its upstreams, and the store that it mirrors sdists into."""
 
-    def __init__(self, store: Store, upstreams: Upstreams, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        upstreams: Upstreams,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        most_known: int = _MOST_KNOWN,
+    ) -> None:
+        self._most_known = most_known
         self._store = store
         self._upstreams = upstreams
         self._clock = clock
@@ -58,6 +68,8 @@ class SourceIndex:
             remembered = self._pages.get((name, wheels))
             if remembered is None or self._clock() - remembered.read_at > _PAGE_AGE_S:
                 page = self._upstreams.page(name, wheels=wheels)
+                if len(self._pages) >= self._most_known:
+                    self._pages.clear()
                 remembered = self._pages[name, wheels] = _Remembered(page=page, read_at=self._clock())
             return remembered.page
 
@@ -168,4 +180,6 @@ class SourceIndex:
 
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:
+            if len(self._locks) >= self._most_known:
+                self._locks.clear()  # who holds one goes on; at worst the same is brought twice
             return self._locks.setdefault(name, threading.Lock())

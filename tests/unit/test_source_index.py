@@ -62,8 +62,10 @@ def index() -> FakeIndex:
     return FakeIndex(STATIC, DYNAMIC)
 
 
-def source(store: DirectoryStore, index: FakeIndex, clock: Callable[[], float] = lambda: 0.0) -> SourceIndex:
-    return SourceIndex(store, upstreams_of(store, httpx.MockTransport(index)), clock=clock)
+def source(
+    store: DirectoryStore, index: FakeIndex, clock: Callable[[], float] = lambda: 0.0, most_known: int = 100
+) -> SourceIndex:
+    return SourceIndex(store, upstreams_of(store, httpx.MockTransport(index)), clock=clock, most_known=most_known)
 
 
 def test_page_is_kept_for_ten_minutes(store: DirectoryStore, index: FakeIndex) -> None:
@@ -74,6 +76,15 @@ def test_page_is_kept_for_ten_minutes(store: DirectoryStore, index: FakeIndex) -
         page = sources.page("app")
         assert page is not None
         assert len(index.asked) == asked
+
+
+def test_names_that_were_made_up_do_not_fill_the_memory(store: DirectoryStore, index: FakeIndex) -> None:
+    sources = source(store, index, most_known=3)
+    for number in range(4):
+        assert sources.page(f"made-up-{number}") is None
+    assert sources.page("made-up-3") is None
+    assert sources.page("made-up-0") is None  # forgotten, so that upstream is asked again
+    assert [index.asked.count(f"made-up-{number}") for number in (0, 3)] == [2, 1]
 
 
 def test_failure_of_upstream_is_not_kept(store: DirectoryStore, index: FakeIndex) -> None:
