@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +57,6 @@ class TokenRecord:
         """Whether `token` is this one, and in force; takes the same time however much of it is right."""
         known = hmac.compare_digest(digest(token), self.sha256)
         return known and not self.revoked and (self.expires is None or now < self.expires)
-
-    def may_use_target(self, name: str) -> bool:
-        return not self.targets or any(fnmatchcase(name, pattern) for pattern in self.targets)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,7 +31,7 @@ def garbage_operations(store: Store) -> list[Operation]:
 
     return [
         Operation(
-            name="collect_garbage",
+            name="collectGarbage",
             method="POST",
             path="/garbage",
             endpoint=answer,

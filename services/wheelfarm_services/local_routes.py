@@ -13,7 +13,7 @@ from wheelfarm.errors import FarmUnavailable, InputError, TooLarge
 from wheelfarm.job import SDIST_FILENAME, JobKind, Sdist
 from wheelfarm.token_file import Scope
 from wheelfarm.tree import MOST_BYTES
-from wheelfarm_services.access import principal_of
+from wheelfarm_services.access import Principal, principal_of
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.local_sources import LocalSources, unknown_local
@@ -47,13 +47,15 @@ def local_operations(
         if not isinstance(value, list):
             raise InputError("A list of sdists is expected.")
         sdists = [Sdist.from_json(json_object(sdist)) for sdist in value]
-        principal = principal_of(http)
-        hidden = [sdist for sdist in sdists if not tenancy.sees(principal, Thing.LOCAL, sdist.sha256)]
-        if hidden:
-            raise unknown_local(hidden[0])
-        resolution = principal.resolution(http.path_params["id"])
-        await run_in_threadpool(_see, sources, accounts, resolution, sdists)
+        await run_in_threadpool(have_seen, principal_of(http), http.path_params["id"], sdists)
         return Response(status_code=204)
+
+    def have_seen(principal: Principal, resolution_id: str, sdists: list[Sdist]) -> None:
+        for sdist in sdists:
+            if not tenancy.sees(principal, Thing.LOCAL, sdist.sha256):
+                raise unknown_local(sdist)
+            sources.require(JobKind.WHEEL, sdist)
+        accounts.see_local(principal.resolution(resolution_id), sdists)
 
     sha256 = Parameter(name="sha256", told="The digest of what is sent.", form=SHA256.pattern)
     filename = Parameter(name="filename", told="The file's name, if it may be an sdist.", form=_FILENAME, place="query")
@@ -83,12 +85,6 @@ def local_operations(
             answers={204: Answer(told="Done.")},
         ),
     ]
-
-
-def _see(sources: LocalSources, accounts: Accounts, resolution_id: str, sdists: list[Sdist]) -> None:
-    for sdist in sdists:
-        sources.require(JobKind.WHEEL, sdist)
-    accounts.see_local(resolution_id, sdists)
 
 
 async def _receive(http: HttpRequest, path: Path, most_bytes: int) -> None:

@@ -35,7 +35,7 @@ CONTENT_DECIDES = {
     "seeLocal",
     "forecasts",
     "explanation",
-    "collect_garbage",
+    "collectGarbage",
 }
 """What is well-formed is refused all the same where a digest, a target or a requirement in it is not what it says."""
 
@@ -145,7 +145,7 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     yield "sendLocal", answer
     yield "seeLocal", client.put(f"/resolutions/{RESOLUTION}/local", json=[answer.json()["sdist"]])
     asked = {"target": target.name, "target_revision": target.revision, "sdists": [asdict(sdist)]}
-    yield "collect_garbage", client.post("/garbage", json={"dry_run": True})
+    yield "collectGarbage", client.post("/garbage", json={"dry_run": True})
     yield "forecasts", client.post("/forecasts", json=asked)
 
 

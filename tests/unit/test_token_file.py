@@ -39,13 +39,6 @@ def test_scopes_include_the_lesser_ones() -> None:
     assert [scope for scope in Scope if Scope.BUILD.includes(scope)] == [Scope.READ, Scope.BUILD]
 
 
-@pytest.mark.parametrize(
-    ("patterns", "allowed"), [((), True), (("host-cp311-*",), True), (("debian*",), False), (("*", "x"), True)]
-)
-def test_token_is_for_the_targets_that_its_patterns_name(patterns: tuple[str, ...], allowed: bool) -> None:
-    assert record("x", targets=patterns).may_use_target("host-cp311-0badcafe") is allowed
-
-
 def test_file_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "tokens.toml"
     path.write_text(
