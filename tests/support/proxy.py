@@ -16,6 +16,8 @@ class Proxy:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._peers: dict[socket.socket, socket.socket] = {}
         self._silent: list[socket.socket] = []
+        self._unheard: set[socket.socket] = set()
+        self._lost_word, self._to_lose = b"", 0
         self._guard = threading.Lock()
         self._over = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -42,6 +44,23 @@ class Proxy:
             self._silent += self._peers
             self._peers.clear()
             return cut
+
+    def lose_answers(self, word: bytes, count: int) -> None:
+        """Pass on the next `count` questions in which `word` stands, and end their connections instead of answering."""
+        with self._guard:
+            self._lost_word, self._to_lose = word, count
+
+    @property
+    def left_to_lose(self) -> int:
+        return self._to_lose
+
+    def _is_lost(self, source: socket.socket, peer: socket.socket, data: bytes) -> bool:
+        """Whether these bytes are an answer to be lost; a question whose answer will be is marked."""
+        with self._guard:
+            if self._to_lose and self._lost_word in data:
+                self._to_lose -= 1
+                self._unheard.add(peer)
+            return source in self._unheard
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -74,6 +93,8 @@ class Proxy:
             return
         try:
             data = source.recv(65536)
+            if self._is_lost(source, peer, data):
+                data = b""
             peer.sendall(data)
         except OSError:
             data = b""
@@ -81,6 +102,7 @@ class Proxy:
             with self._guard:
                 self._peers.pop(source, None)
                 self._peers.pop(peer, None)
+                self._unheard -= {source, peer}
             for one in (source, peer):
                 with contextlib.suppress(KeyError, ValueError):
                     selector.unregister(one)
