@@ -127,15 +127,16 @@ class TeamFarm:
 
 
 def read_or_make_token(path: Path) -> str:
-    """The farm's token, made on its first start, in a file for its owner alone. Raises InputError for an open one."""
+    """The farm's token, made on its first start, in a file for its owner alone. Raises InputError for one that others
+    can read, or that another user has put there."""
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
-    token = path.read_text().strip()
-    if path.stat().st_mode & 0o077 or len(token) < 32:
+    token, status = path.read_text().strip(), path.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or len(token) < 32:
         raise InputError(
-            f"{path} can be read by others than its owner, or holds no token.",
+            f"{path} is not yours alone to read, or holds no token.",
             hint=f"Remove it, for a new token to be made: rm {path}",
         )
     return token

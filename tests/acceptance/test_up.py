@@ -135,7 +135,7 @@ def test_token_that_others_can_read_is_refused(home: Home) -> None:
     (folder / "token").chmod(0o644)
     done = home.run("up", "--folder", folder, "--listen", "127.0.0.1:0")
     assert done.code == InputError.exit_code
-    assert "can be read by others" in done.err
+    assert "not yours alone to read" in done.err
 
 
 def test_logs_are_kept_in_a_folder_when_one_is_given(home: Home) -> None:
