@@ -1,0 +1,76 @@
+"""Reconciliation: stateless repairs of whatever a crash can leave behind. Any number may run at once."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from redis import Redis
+
+from wheelfarm.errors import WheelfarmError
+from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.wakeups import celery_queue
+
+logger = logging.getLogger(__name__)
+
+
+class OpenRequests(Protocol):
+    def resubmit(self) -> int: ...
+
+    def close_expired(self) -> int: ...
+
+
+class Reconciler:
+    """Republishes missing tokens, reaps lapsed leases, audits waiting jobs, resubmits open requests and gives up those
+    of clients that are gone."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        redis: Redis,
+        requests: OpenRequests,
+        wake: Callable[[str], None],
+        *,
+        every_s: float,
+    ) -> None:
+        self._ledger = ledger
+        self._redis = redis
+        self._requests = requests
+        self._wake = wake
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self.run, name="reconciler", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def run(self) -> None:
+        """Reconcile until it is stopped, in this thread."""
+        while not self._stop.wait(self._every_s):
+            try:
+                self.reconcile()
+            except WheelfarmError as error:
+                logger.warning("reconciliation put off", extra={"reason": error.message})
+            except Exception:  # a repair that fails must never end the repairs
+                logger.exception("reconciliation failed")
+
+    def reconcile(self) -> None:
+        """One round of repairs, unless another reconciler has just begun one."""
+        if not self._ledger.take_turn("reconcile", 0.9 * self._every_s):
+            return
+        self._requests.close_expired()
+        if resubmitted := self._requests.resubmit():
+            logger.warning("open requests resubmitted", extra={"count": resubmitted})
+        if reaped := self._ledger.reap():
+            logger.warning("leases lapsed", extra={"count": reaped})
+        self._ledger.audit()
+        self._republish()
+
+    def _republish(self) -> None:
+        lengths = {queue: self._redis.llen(celery_queue(queue)) for queue in self._ledger.queues()}
+        for queue, missing in self._ledger.unpublished(lengths).items():
+            for _ in range(missing):
+                self._wake(queue)
