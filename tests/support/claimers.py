@@ -23,7 +23,7 @@ from wheelfarm.job import Job, JobKind, JobState, Sdist
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import Completion, Ledger, SuspensionOutcome, redis_client
 from wheelfarm_services.recipe_book import RecipeBook
-from wheelfarm_services.reconciler import Reconciler
+from wheelfarm_services.reconciliation import Reconciler
 from wheelfarm_services.requests import Request, Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
