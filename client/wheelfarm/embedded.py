@@ -82,7 +82,7 @@ def attached(settings: Settings) -> Iterator[EmbeddedFarm]:
     """Attach to the store's farm, starting it where none runs. Raises the reason when it does not start."""
     folder = runtime_folder(settings.store, os.environ)
     with _connect(settings, folder) as connection:
-        yield _greeted(connection, rules_of(environment_of(settings)))
+        yield _greeted(connection, rules_of(settings))
 
 
 @contextlib.contextmanager
@@ -97,8 +97,9 @@ def attached_if_running(settings: Settings) -> Iterator[EmbeddedFarm | None]:
         yield _greeted(connection) if runs else None
 
 
-def rules_of(environment: Mapping[str, str]) -> dict[str, str]:
+def rules_of(settings: Settings) -> dict[str, str]:
     """The settings that decide what the farm of a store may take from where, and how it builds."""
+    environment = environment_of(settings)
     return {name: environment.get(name, "") for name in _RULES}
 
 

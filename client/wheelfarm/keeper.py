@@ -20,6 +20,7 @@ from pathlib import Path
 from wheelfarm.broker import broker_command
 from wheelfarm.embedded import RuntimeFolder, rules_of
 from wheelfarm.errors import WheelfarmError
+from wheelfarm.settings import Settings
 from wheelfarm.supervision import Part, Supervisor, say_on_stderr
 from wheelfarm.target import HOST_QUEUE
 
@@ -35,6 +36,7 @@ class Keeper:
     listener: socket.socket
     url: str
     token: str
+    rules: dict[str, str]
     lasting: bool = False
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     connections: set[socket.socket] = field(default_factory=set)
@@ -74,7 +76,7 @@ class Keeper:
             self.connections.add(connection)
             self.selector.register(connection, selectors.EVENT_READ)
             self.used = True
-            hello = {"url": self.url, "token": self.token, "rules": rules_of(os.environ)}
+            hello = {"url": self.url, "token": self.token, "rules": self.rules}
             with contextlib.suppress(OSError):  # a command that was killed right after it came
                 connection.sendall(json.dumps(hello).encode() + b"\n")
         elif isinstance(source, socket.socket):
@@ -170,7 +172,8 @@ def main() -> None:
     folder = RuntimeFolder(path=Path(sys.argv[1]))
     listener, api = listen_for_commands(folder), listen_on_loopback(folder)
     url, token = f"http://127.0.0.1:{api.getsockname()[1]}", secrets.token_urlsafe(32)
-    keeper = Keeper(folder=folder, listener=listener, url=url, token=token)
+    rules = rules_of(Settings.from_environment(os.environ))
+    keeper = Keeper(folder=folder, listener=listener, url=url, token=token, rules=rules)
     with os.fdopen(int(sys.argv[2]), "w") as starter:
         starter.write("listening\n")
     try:

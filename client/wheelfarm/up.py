@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wheelfarm.broker import broker_command
-from wheelfarm.embedded import RuntimeFolder, runtime_folder
+from wheelfarm.embedded import RuntimeFolder, rules_of, runtime_folder
 from wheelfarm.errors import InputError
 from wheelfarm.keeper import Keeper, listen_for_commands
 from wheelfarm.listening import Address
@@ -56,7 +56,8 @@ class TeamFarm:
             token = self.settings.token or read_or_make_token(self.token_file)
             host = "127.0.0.1" if self.address.host in _ANYWHERE else self.address.host
             url = f"http://{replace(self.address, host=host, port=port)}"
-            keeper = Keeper(folder=runtime, listener=listener, url=url, token=token, lasting=True)
+            rules = rules_of(self.settings)
+            keeper = Keeper(folder=runtime, listener=listener, url=url, token=token, rules=rules, lasting=True)
             settings = replace(self.settings, url=url, token=token, broker=self.settings.broker or self._broker)
             self._heed_signals(keeper)
             threading.Thread(target=self._announce, args=(url, port), daemon=True).start()

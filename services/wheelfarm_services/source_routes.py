@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
 from wheelfarm.job import LOCAL_VIEW, JobKind, JobState, Sdist
+from wheelfarm.token_file import Scope
 from wheelfarm_services import layout
 from wheelfarm_services.access import principal_of
 from wheelfarm_services.accounts import Accounts
@@ -118,7 +119,7 @@ class SourceEndpoints:
     def _metadata(self, asked: "_Asked", revision: int, *, failing: bool = True) -> bytes | None:
         """One revision of an sdist's metadata, None while it is pending, noted in the account of the resolution.
 
-        Whoever keeps no account, as stock tools do, has the job submitted.
+        Whoever keeps no account, as stock tools do, has the job submitted, if the token is one that may build.
         """
         self.ahead.asked(asked.sdist)
         try:
@@ -135,7 +136,7 @@ class SourceEndpoints:
             raise
         if found is not None and not asked.local:
             self.ahead.told(asked.sdist, found, self.requests.target(asked.target, asked.target_revision))
-        if asked.resolution == NO_RESOLUTION:
+        if asked.resolution == NO_RESOLUTION and asked.may_build:
             self._compute(asked, wanted=found is None)
         return found
 
@@ -175,6 +176,7 @@ class SourceEndpoints:
             sdist=local if local and is_local else self.sources.find(path["project"], path["sha256"]),
             local=is_local,
             filename=path["filename"],
+            may_build=principal_of(http).scope.includes(Scope.BUILD),
         )
 
     def _full_revision(self, target: str, prefix: str) -> str:
@@ -208,6 +210,7 @@ class _Asked:
     sdist: Sdist
     local: bool
     filename: str
+    may_build: bool
 
     @property
     def virtual_revision(self) -> int:
