@@ -69,6 +69,11 @@ def test_colleague_builds_with_the_two_lines_that_it_prints(home: Home) -> None:
     assert home.processes() == {}
 
 
+def unfinished(home: Home) -> list[str]:
+    jobs = home.run("status", "--json").json["jobs"]
+    return sorted(job["job"]["sdist"]["name"] for job in jobs)
+
+
 def test_what_dies_is_started_again_and_what_it_knew_is_known(home: Home) -> None:
     home.upstream.add(LONG, Project(name="after", build_requires=["long"]))
     with farm_of(home, WHEELFARM_DRAIN_S="0") as (_, said, _address):
@@ -79,8 +84,7 @@ def test_what_dies_is_started_again_and_what_it_knew_is_known(home: Home) -> Non
             os.kill(old, signal.SIGKILL)
             assert wait_until(lambda part=part, old=old: {old} != pids_of(home, part) != set(), 20), said.read_text()
         assert wait_until(lambda: "inside.py" in str(home.processes()), 60), said.read_text()
-        jobs = home.run("status", "--json").json["jobs"]
-        assert sorted(job["job"]["sdist"]["name"] for job in jobs) == ["after", "long"]
+        assert wait_until(lambda: unfinished(home) == ["after", "long"], 60), said.read_text()
         command.send_signal(signal.SIGINT)
         command.communicate(timeout=30)
     assert said.read_text().count("is started again") == 3

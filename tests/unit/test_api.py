@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -21,9 +22,10 @@ from wheelfarm.event_stream import read_events
 from wheelfarm.farm_status import FarmStatus
 from wheelfarm.job import Failure, FailureClass, JobKind, JobState, Sdist
 from wheelfarm.resolution import Account, source_index_path
+from wheelfarm.token_file import Scope
 from wheelfarm.worker import LivingWorker
 from wheelfarm_services import layout
-from wheelfarm_services.access import Access
+from wheelfarm_services.access import OPERATOR, Access
 from wheelfarm_services.accounts import Accounts, PageSource
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.fleet import Fleet
@@ -288,8 +290,9 @@ def test_failing_upstream_is_answered_422_which_uv_does_not_repeat(farm: Farm, s
 
 
 def test_fault_of_the_farm_itself_on_a_source_path_is_422_too_and_tells_nothing(farm: Farm) -> None:
-    metadata = layout.sdist_record(farm.sdist(STATIC).sha256)
-    farm.store.put(metadata, b"not json")
+    sha256 = farm.sdist(STATIC).sha256
+    farm.store.put(layout.sdist(sha256), b"an sdist")
+    farm.store.put(layout.sdist_record(sha256), b"not json")
     answer = farm.metadata(STATIC)
     assert answer.status_code == 422
     assert "JSONDecodeError" in answer.json()["message"]
@@ -572,6 +575,15 @@ def test_tool_that_can_submit_nothing_has_its_metadata_computed(farm: Farm) -> N
     assert request.kind is JobKind.METADATA
     SdistMetadata(farm.store).keep_computed(farm.sdist(DYNAMIC), make_target().revision, b"Metadata-Version: 2.1\n")
     assert farm.client.get(sdist_url(farm, DYNAMIC) + ".metadata", headers=stock(farm)).status_code == 200
+    assert list(farm.requests.open_requests()) == []
+
+
+def test_token_that_may_only_read_has_nothing_computed(tmp_path: Path) -> None:
+    reads = replace(OPERATOR, scope=Scope.READ)
+    farm = Farm(tmp_path, access=cast(Access, SimpleNamespace(principal=lambda _: reads, open_jobs=lambda _: None)))
+    farm.requests.register(make_target())
+    answer = farm.client.get(sdist_url(farm, DYNAMIC) + ".metadata", headers=stock(farm))
+    assert answer.status_code == 425
     assert list(farm.requests.open_requests()) == []
 
 
