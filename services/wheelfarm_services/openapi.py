@@ -16,6 +16,7 @@ _ERRORS = {
     404: "There is no such thing, or the token's tenant may not see it.",
     409: "The id is taken by something else.",
     413: "The body is too large.",
+    416: "The range that was asked for begins behind the end of the file.",
     422: "The bytes or the sdists are not what they are said to be; below /source/ also what an upstream did.",
     425: "The metadata is not computed yet: have it computed by a request, and ask again.",
     429: "The token was used too often, or its tenant has too many open jobs.",
@@ -31,6 +32,7 @@ _ERROR = {
 }
 _HEADERS = {
     401: {"WWW-Authenticate": "How to send a token."},
+    416: {"Content-Range": "How many bytes the file has."},
     425: {"Retry-After": "After how many seconds to ask again."},
     429: {"Retry-After": "After how many seconds to ask again."},
     503: {"Retry-After": "After how many seconds to ask again."},

@@ -92,7 +92,10 @@ def _view(view: str, name: str, endpoints: SourceEndpoints, metadata: Endpoint) 
             endpoint=endpoints.sdist,
             told="An sdist, or with `.metadata` behind its name its core metadata, as pip reads them.",
             parameters=_FILE,
-            answers={200: Answer(told="The file.", media=(BYTES,), headers=_CACHED)},
-            errors=(404, 422, 425),
+            answers={
+                200: Answer(told="The file.", media=(BYTES,), headers=_CACHED),
+                206: Answer(told="The range of it that was asked for.", media=(BYTES,), headers=_CACHED),
+            },
+            errors=(404, 416, 422, 425),
         ),
     ]

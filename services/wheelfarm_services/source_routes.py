@@ -101,7 +101,7 @@ class SourceEndpoints:
         if asked.local or asked.filename != asked.sdist.filename:
             raise NotFound(f"The source index has no file {asked.filename}.")
         self.sources.mirror(asked.sdist)
-        return stored_file(self.store, layout.sdist(asked.sdist.sha256), _IMMUTABLE)
+        return stored_file(http, self.store, layout.sdist(asked.sdist.sha256), _IMMUTABLE)
 
     def account(self, http: HttpRequest) -> Response:
         return JSONResponse(self.accounts.read(principal_of(http).resolution(http.path_params["id"]), self.sources))

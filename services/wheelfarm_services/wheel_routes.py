@@ -43,8 +43,11 @@ def wheel_operations(store: Store, recipes: RecipeBook, tenancy: Tenancy) -> lis
             endpoint=endpoints.wheel,
             told="A wheel's bytes; with `.metadata` behind its name, its METADATA (PEP 658).",
             parameters=(WHEEL_SHA256, Parameter(name="filename", told="The wheel's file name.", form=ANY_TEXT)),
-            answers={200: Answer(told="The file, for ever the same.", media=(BYTES,), headers=cached)},
-            errors=(404,),
+            answers={
+                200: Answer(told="The file, for ever the same.", media=(BYTES,), headers=cached),
+                206: Answer(told="The range of it that was asked for.", media=(BYTES,), headers=cached),
+            },
+            errors=(404, 416),
         ),
         Operation(
             name="flatPage",
@@ -94,7 +97,7 @@ class _Endpoints:
         with suppress(InvalidWheelFilename):
             name, version, _, _ = parse_wheel_filename(filename.removesuffix(".metadata"))
             self.policies.policy.require_served(name, str(version))
-        return stored_file(self.store, layout.wheel(sha256, filename), IMMUTABLE)
+        return stored_file(http, self.store, layout.wheel(sha256, filename), IMMUTABLE)
 
     def flat_page(self, http: HttpRequest) -> Response:
         target, principal = http.path_params["target"], principal_of(http)
