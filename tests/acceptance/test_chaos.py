@@ -4,7 +4,6 @@ import json
 import os
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,20 +44,11 @@ def run_through(home: Home, raging: Chaos, projects: Sequence[Project]) -> tuple
     home.settings |= raging.farm.client
     raging.start()
     command = home.start("build", "--json", *(project.name for project in projects))
-    store = raging.farm.root / "store"
-    with ThreadPoolExecutor(1) as reader:
-        said = reader.submit(command.communicate)
-        raging.rage(
-            said.done,
-            lambda: len(list(store.glob("manifests/*"))) if store.exists() else 0,
-            in_all=len(projects),
-        )
-    out, err = said.result()
-    told = "\n".join([f"seed {raging.seed}", *map(str, raging.harms), err[-3000:]])
-    print(told)
-    assert command.returncode == 0, f"{told}\n{raging.farm.logs()[-20000:]}"
+    out, err = raging.run_through(command, flush_at=len(projects) // 2, calm_at=len(projects))
+    print(raging.told())
+    assert command.returncode == 0, f"{err[-3000:]}\n{raging.farm.logs()[-20000:]}"
     raging.farm.end()
-    outcome = outcome_of(store, (raging.farm.parts[name].said for name in raging.workers))
+    outcome = outcome_of(raging.farm.root / "store", (raging.farm.parts[name].said for name in raging.workers))
     return outcome, json.loads(out)["wheels"]
 
 
@@ -81,7 +71,7 @@ def test_every_wheel_is_built_once_whatever_dies(home: Home) -> None:
     settings = {"WHEELFARM_LEASE_S": str(LEASE_S), "WHEELFARM_DRAIN_S": "1"}
     with (
         separate_farm(root, home.upstream.url, **settings) as farm,
-        chaos(farm, WORKERS, seed=number, every_s=(0.7, 2.5)) as raging,
+        chaos(farm, WORKERS, seed=number, every_s=(1.5, 4.0)) as raging,
     ):
         home.settings["WHEELFARM_SANDBOX"] = raging.farm.settings["WHEELFARM_SANDBOX"] = "none"
         outcome, wheels = run_through(home, raging, projects)
@@ -97,7 +87,7 @@ def test_every_wheel_is_built_once_in_real_sandboxes(home: Home) -> None:
     settings = {"WHEELFARM_LEASE_S": str(LEASE_S), "WHEELFARM_DRAIN_S": "1"}
     with (
         separate_farm(root, home.upstream.url, **settings) as farm,
-        chaos(farm, WORKERS[:2], seed=number, every_s=(1.0, 3.0)) as raging,
+        chaos(farm, WORKERS[:2], seed=number, every_s=(1.5, 4.0)) as raging,
     ):
         outcome, wheels = run_through(home, raging, projects)
     require_all(outcome, wheels, projects)

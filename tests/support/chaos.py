@@ -6,12 +6,15 @@ import random
 import re
 import signal
 import socket
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -48,8 +51,16 @@ class Chaos:
     harms: list[Harm] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
 
+    def mount(self, folder: str) -> None:
+        """Have the store lie in that folder, at once and for all, as a file system that is mounted or not."""
+        link = self.farm.root / "store.new"
+        link.symlink_to(self.farm.root / folder)
+        link.replace(self.farm.root / "store")
+
     def start(self) -> None:
         """Start all parts; the services and the workers know the broker by the proxy."""
+        (self.farm.root / "store.there").mkdir(mode=0o700)
+        self.mount("store.there")
         self.farm.start_broker()
         self.farm.settings["WHEELFARM_BROKER"] = f"redis://127.0.0.1:{self.proxy.port}/0"
         self.farm.start_services()
@@ -59,20 +70,39 @@ class Chaos:
     def start_worker(self, name: str) -> None:
         self.farm.start_worker(name, "--slots", str(self.slots), *self.words)
 
-    def rage(self, over: Callable[[], bool], done: Callable[[], int], *, in_all: int) -> None:
-        """Do harm at random moments until it is `over`. Redis is emptied once, halfway through what is to be done."""
+    def rage(self, over: Callable[[], bool], *, flush_at: int, calm_at: int) -> None:
+        """Do harm at random moments until so many wheels are built that it is time for calm, and keep the parts running
+        until it is `over`. Redis is emptied once, after as many as `flush_at`."""
         rng = random.Random(self.seed)
         ways = self.ways(rng)
         due, flushed = time.monotonic() + rng.uniform(*self.every_s), False
         while not over():
             time.sleep(0.05)
             self.restart_ended()
-            if not flushed and done() >= in_all // 2:
+            built = self.built()
+            if built >= calm_at:
+                continue
+            if not flushed and built >= flush_at:
                 flushed = True
                 self.did("Redis was emptied (FLUSHALL)" if self.flush() else "Redis was to be emptied, but was away")
             elif time.monotonic() > due:
                 rng.choice(ways)()
                 due = time.monotonic() + rng.uniform(*self.every_s)
+
+    def run_through(self, command: "subprocess.Popen[str]", *, flush_at: int, calm_at: int) -> tuple[str, str]:
+        """What a command of a user writes to stdout and stderr until it has ended, harm being done meanwhile."""
+        with ThreadPoolExecutor(1) as reader:
+            said = reader.submit(command.communicate)
+            self.rage(said.done, flush_at=flush_at, calm_at=calm_at)
+        return said.result()
+
+    def built(self) -> int:
+        """How many wheels are committed; as far as the store can be read."""
+        return len(list((self.farm.root / "store" / "manifests").glob("*")))
+
+    def told(self) -> str:
+        """The seed, and all that was done."""
+        return "\n".join([f"seed {self.seed}", *map(str, self.harms)])
 
     def ways(self, rng: random.Random) -> list[Callable[[], None]]:
         """The ways of doing harm, the likelier ones more often."""
@@ -101,11 +131,11 @@ class Chaos:
             self.did(f"{self.proxy.cut()} connections to Redis were cut, half-open")
 
         def hide_store() -> None:
-            store, away_s = self.farm.root / "store", rng.uniform(0.5, 2.0)
-            away = store.rename(self.farm.root / "store.away")
+            away_s = rng.uniform(0.5, 2.0)
+            self.mount("nowhere/at/all")
             self.did(f"the store was away for {away_s:.1f} s")
             time.sleep(away_s)
-            away.rename(store)
+            self.mount("store.there")
 
         return [kill_worker] * 4 + [drain_worker, kill_redis, kill_redis, kill_services, cut, hide_store]
 
@@ -130,22 +160,30 @@ class Chaos:
 
 
 @contextmanager
-def chaos(farm: SeparateFarm, workers: Sequence[str], *, seed: int, every_s: tuple[float, float]) -> Iterator[Chaos]:
+def chaos(
+    farm: SeparateFarm, workers: Sequence[str], *, seed: int, every_s: tuple[float, float], slots: int = 2
+) -> Iterator[Chaos]:
     """A farm whose parts are not started yet."""
 
     def connect() -> socket.socket:
         server = socket.socket(socket.AF_UNIX)
-        server.connect(str(farm.root / "s"))
+        try:
+            server.connect(str(farm.root / "s"))
+        except OSError:
+            server.close()
+            raise
         return server
 
     with Proxy(connect) as proxy:
-        yield Chaos(farm=farm, proxy=proxy, workers=workers, seed=seed, every_s=every_s)
+        yield Chaos(farm=farm, proxy=proxy, workers=workers, seed=seed, every_s=every_s, slots=slots)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What is in the store afterwards, and what the workers said."""
 
+    manifests: tuple[dict[str, Any], ...]
+    """Every build that was committed."""
     wheels: tuple[str, ...]
     """The file names on the index, each as often as it stands there."""
     wrong: tuple[str, ...]
@@ -158,8 +196,9 @@ class Outcome:
     """How often a worker began to build a project."""
 
     @property
-    def built_to_the_end_twice(self) -> list[str]:
-        return sorted(name for name, times in self.published.items() if times > 1)
+    def built_to_the_end_twice(self) -> list[dict[str, Any]]:
+        """The builds of the projects that have more than one."""
+        return [build for build in self.manifests if self.published[build["wheel"]["name"]] > 1]
 
 
 def outcome_of(store: Path, logs: Iterable[str]) -> Outcome:
@@ -170,6 +209,7 @@ def outcome_of(store: Path, logs: Iterable[str]) -> Outcome:
     pages = [page.read_text() for page in store.glob("flat/*/index.html")]
     names = [name for page in pages for name in re.findall(r">([^<>]+\.whl)</a>", page)]
     return Outcome(
+        manifests=tuple(manifests),
         wheels=tuple(sorted(names)),
         wrong=tuple(wheel["filename"] for wheel in wheels if not _is_whole(store, wheel)),
         published=Counter(wheel["name"] for wheel in wheels),
