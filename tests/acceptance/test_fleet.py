@@ -6,8 +6,10 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.acceptance.conftest import Home, wait_until
 from tests.support.fleet import TOKEN, SeparateFarm, separate_farm
@@ -17,6 +19,7 @@ from wheelfarm.errors import InputError, NoWorker
 from wheelfarm.farm import Farm
 
 LONG = Project(name="long", build_code="import time; time.sleep(120)")
+LEASE_S = 4.0
 SHORT = Project(name="short", build_code="import time; time.sleep(3)")
 
 
@@ -165,3 +168,30 @@ def test_services_answer_on_a_unix_socket(home: Home, farm: SeparateFarm) -> Non
     farm.start("more", [*farm.parts["services"].command[:3], "services", "--listen", f"unix:{path}"])
     assert wait_until(path.is_socket, 30), farm.logs()
     assert os.stat(path).st_mode & 0o007 == 0  # noqa: PTH116
+
+
+def test_job_of_a_killed_worker_runs_again_within_twice_the_lease(home: Home, farm: SeparateFarm) -> None:
+    """By the ledger's own events, whose ids are times in milliseconds; the second worker has a free slot throughout."""
+    home.upstream.add(LONG)
+    farm.settings["WHEELFARM_LEASE_S"] = str(LEASE_S)
+    worker = farm.start_worker("w1", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
+    command = home.start("build", "long")
+    assert builds(home), farm.logs()
+    farm.start_worker("w2", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
+    assert wait_until(lambda: "worker serves" in farm.parts["w2"].said, 60), farm.logs()
+
+    with Redis(unix_socket_path=str(farm.root / "s"), decode_responses=True) as redis:
+        seconds, microseconds = redis.time()
+        killed_at_ms = seconds * 1000 + microseconds // 1000
+        worker.kill()
+        assert wait_until(lambda: len(starts(redis)) == 2, 60), farm.logs()
+        again_ms = starts(redis)[1]
+    assert 0 < again_ms - killed_at_ms < 2 * LEASE_S * 1000
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=30)
+
+
+def starts(redis: Redis) -> list[int]:
+    """When jobs began to run, by the ledger's events."""
+    events: Any = redis.xrange("{wheelfarm}:ev")
+    return [int(event_id.partition("-")[0]) for event_id, event in events if event["state"] == "running"]
