@@ -139,7 +139,7 @@ def resolve(
     preferred: Mapping[str, str] = _NONE,
     prerelease: bool = False,
     retry: bool = False,
-    patience_s: float = 20.0,
+    patience_s: float = 120.0,
 ) -> Resolution | MetadataPending:
     """Resolve for a target: by its Python version, platform and markers, never by those of this machine. Safe to
     repeat; a warm repetition takes some ten milliseconds.

@@ -1,12 +1,14 @@
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from wheelfarm.errors import CorruptObject, FarmUnavailable
+from wheelfarm.settings import Settings
 from wheelfarm_services import layout
-from wheelfarm_services.store import CheckedStore, DirectoryStore
-from wheelfarm_workers.patient_store import PatientStore
+from wheelfarm_services.store import CheckedStore, DirectoryStore, open_store
+from wheelfarm_workers.patient_store import PatientStore, open_patiently
 
 
 def store_in(folder: Path, *, patience_s: float = 30.0) -> tuple[PatientStore, threading.Event]:
@@ -24,6 +26,16 @@ def test_what_was_to_be_put_is_put_when_the_store_is_back(tmp_path: Path) -> Non
     assert store.get("a/b") == b"wheel"
     assert list(store.list("a/")) == ["a/b"]
     back.join()
+
+
+def test_store_is_opened_when_it_is_there_and_not_made(tmp_path: Path) -> None:
+    settings = Settings(store=(tmp_path / "store").as_uri())
+    made = threading.Timer(0.3, lambda: DirectoryStore.create(tmp_path / "store"))
+    made.start()
+    with pytest.raises(FarmUnavailable, match="is gone"):
+        open_patiently(partial(open_store, settings, create=False), patience_s=0.0)
+    assert open_patiently(partial(open_store, settings, create=False), patience_s=30.0).get("a/b") is None
+    made.join()
 
 
 def test_patience_ends(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 import errno
 import logging
 import os
+import signal
 import socket
 import threading
 import time
 import uuid
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
@@ -31,18 +33,20 @@ from wheelfarm_workers.drain import Drain
 from wheelfarm_workers.driver import lay_out_driver
 from wheelfarm_workers.failure import disk_full
 from wheelfarm_workers.job_run import JobRunner
-from wheelfarm_workers.patient_store import PatientStore
+from wheelfarm_workers.patient_store import PatientStore, open_patiently
 from wheelfarm_workers.pipeline import Pipeline
 from wheelfarm_workers.presence import Presence
 from wheelfarm_workers.sandbox import Limits, Sandbox
 from wheelfarm_workers.sandbox.bubblewrap import BubblewrapSandbox
 from wheelfarm_workers.sandbox.unconfined import UnconfinedSandbox
 from wheelfarm_workers.serving import serve
-from wheelfarm_workers.targets import OwnTargets, RegisteredTargets, own_target
+from wheelfarm_workers.targets import OwnTargets, RegisteredTargets, own_target, read_again
 from wheelfarm_workers.workplace import clear_abandoned, open_workplace
 
 logger = logging.getLogger(__name__)
 
+_BEGINNING_S = 20.0
+"""How long a worker waits at its start for a store that is not there yet."""
 _PLANNING = 1
 """How many jobs are planned or published while every slot builds; more would keep jobs from other workers."""
 
@@ -83,8 +87,13 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         app = celery_app(settings.broker)
         ledger = Ledger(settings.broker, wake=Wakeups(app))
         ending = threading.Event()
-        store = PatientStore(open_store(settings), patience_s=settings.store_patience_s, ending=ending)
-        own = OwnTargets(own_target(target, settings) for target in targets)
+        opened = open_patiently(partial(open_store, settings, create=False), patience_s=_BEGINNING_S)
+        store = PatientStore(opened, patience_s=settings.store_patience_s, ending=ending)
+        own = OwnTargets(
+            (own_target(target, settings) for target in targets),
+            again=partial(read_again, settings=settings),
+            outdated=partial(os.kill, os.getpid(), signal.SIGTERM),
+        )
         for target in own.targets:
             define(store, target)
         record = worker_record(name, settings, own)

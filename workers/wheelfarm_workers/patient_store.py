@@ -21,6 +21,18 @@ T = TypeVar("T")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
+def open_patiently(open_now: Callable[[], Store], *, patience_s: float) -> Store:
+    """A store that is opened when it can be: the farm's services may be about to make it, or its server to start."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return open_now()
+        except FarmUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_FIRST_PAUSE_S)
+
+
 class PatientStore:
     """A store whose operations wait for up to `patience_s` for it to come back, unless `ending` is set meanwhile."""
 

@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from wheelfarm.errors import InputError
+from wheelfarm.errors import FarmUnavailable, InputError
 from wheelfarm.installation import environment_to_build_for
 from wheelfarm.job import Job
 from wheelfarm.settings import Settings
@@ -24,14 +24,23 @@ class TargetBook(Protocol):
 
 
 class OwnTargets:
-    """A fleet worker's targets, as this machine has them: whatever others say of an interpreter, none but these run."""
+    """A fleet worker's targets, as this machine has them: whatever others say of an interpreter, none but these run.
 
-    def __init__(self, targets: Iterable[Target]) -> None:
+    Before each job a target is read `again`. One that is not what it was, for a compiler was installed, would give
+    wheels that are not what their revision says: `outdated` is called, and the job is left to others.
+    """
+
+    def __init__(
+        self, targets: Iterable[Target], *, again: Callable[[Target], Target], outdated: Callable[[], None]
+    ) -> None:
         self.targets = tuple(targets)
+        self._again = again
+        self._outdated = outdated
 
     def target(self, job: Job) -> Target:
         for target in self.targets:
             if (target.name, target.revision) == (job.target, job.target_revision):
+                self._require_unchanged(target)
                 return target
         served = ", ".join(f"{target.name} (revision {target.revision[:12]})" for target in self.targets)
         raise InputError(
@@ -39,6 +48,14 @@ class OwnTargets:
             f"for {served} alone.",
             hint="Which workers live, and for what: wheelfarm status",
         )
+
+    def _require_unchanged(self, target: Target) -> None:
+        if self._again(target).revision != target.revision:
+            self._outdated()
+            raise FarmUnavailable(
+                f"The compiler, libraries or interpreter of {target.name} changed under a worker, which ends for that.",
+                hint="Started again it serves the target as it is now.",
+            )
 
 
 class RegisteredTargets:
@@ -53,6 +70,11 @@ class RegisteredTargets:
         if named not in self._known:
             self._known[named] = stored_target(self._store, *named)
         return self._known[named]
+
+
+def read_again(target: Target, settings: Settings) -> Target:
+    """A host target as it is now; remembered for as long as the files that decide it stay the same."""
+    return host_target(Path(target.python), sandbox=settings.sandbox, memory=settings.cache / "targets")
 
 
 def own_target(text: str, settings: Settings) -> Target:

@@ -16,15 +16,17 @@ from wheelfarm_services.store.protocol import Store, StoredObject
 __all__ = ["CheckedStore", "DirectoryStore", "Store", "StoredObject", "open_store"]
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings, *, create: bool = True) -> Store:
     """The store that the settings name: a directory (`file:///path`, made when it is absent) or a bucket
-    (`s3://bucket/prefix`, probed). Blobs are verified as they are read.
+    (`s3://bucket/prefix`, probed). Blobs are verified as they are read. Without `create` an absent directory is
+    unreachable: it may be one that is not mounted yet.
 
     Raises InputError for other schemes, FarmUnavailable when the store can't be reached or is no sound one.
     """
     parts = urlsplit(settings.store)
     if parts.scheme == "file" and parts.path:
-        return CheckedStore(DirectoryStore.create(Path(unquote(parts.path))))
+        root = Path(unquote(parts.path))
+        return CheckedStore(DirectoryStore.create(root) if create else DirectoryStore.existing(root))
     if parts.scheme == "s3" and parts.netloc:
         from wheelfarm_services.store.s3 import open_bucket  # boto3 takes half a second that embedded farms don't have
 

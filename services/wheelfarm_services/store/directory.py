@@ -30,6 +30,13 @@ class DirectoryStore:
         self.root = root
 
     @classmethod
+    def existing(cls, root: Path) -> "DirectoryStore":
+        """The store in `root`. Raises FarmUnavailable where there is none (now)."""
+        store = cls(root)
+        store._require_root()
+        return store
+
+    @classmethod
     def create(cls, root: Path) -> "DirectoryStore":
         """The store in `root`, which is made, private to its owner, unless it is a store already."""
         try:
