@@ -174,7 +174,13 @@ class FarmUnavailable(WheelfarmError):
 class CorruptObject(FarmUnavailable):
     """An object of the store has other bytes than were put there."""
 
-    code, exit_code = "corrupt-object", 36
+    code, exit_code, status = "corrupt-object", 36, 500
+
+
+class DiskFull(FarmUnavailable):
+    """A disk of the farm (the store's, a worker's, the resolver's) is full: no waiting helps, somebody has to act."""
+
+    code, exit_code, status = "disk-full", 37, 507
 
 
 class SandboxUnavailable(WheelfarmError):

@@ -26,6 +26,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from wheelfarm.errors import (
+    DiskFull,
     FarmUnavailable,
     InputError,
     MetadataUnsettled,
@@ -298,7 +299,7 @@ def _run_uv(
     if not done.returncode and "--output-file" in options:
         done.stdout = (home / _OUTPUT).read_text()
     if done.returncode and "(os error 28)" in done.stderr:
-        raise FarmUnavailable(
+        raise DiskFull(
             f"The disk of the resolver is full ({cache_dir}).",
             hint="Free some space there, then run the command again: finished wheels are kept.",
         )

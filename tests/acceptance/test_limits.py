@@ -98,7 +98,7 @@ def test_full_disk_of_the_store_is_told_and_publishes_nothing(home: Home) -> Non
         done = install(home, "app")
         published = [*home.wheel_names(), *home.store.glob("flat/*/index.html")]
 
-    assert done.code == 30, done.err
+    assert done.code == 37, done.err
     assert "disk of the store" in done.err
     assert "is full" in done.err
     assert published == []
@@ -115,7 +115,7 @@ def test_full_disk_of_the_cache_is_told_and_publishes_nothing(home: Home, kib: i
     with small_disk(cache, kib=kib):
         done = install(home, "app")
 
-    assert done.code == 30, done.err
+    assert done.code == 37, done.err
     assert "is full" in done.err
     assert home.wheel_names() == []
 

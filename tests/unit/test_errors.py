@@ -37,6 +37,7 @@ INTERFACE = {
     "protocol": 34,
     "machine-unfit": 35,
     "corrupt-object": 36,
+    "disk-full": 37,
     "unauthorized": 41,
     "forbidden": 42,
     "too-many-requests": 43,

@@ -168,6 +168,7 @@ CLASSES = {
     "sandbox-unavailable": FailureClass.INFRASTRUCTURE,
     "worker-lost": FailureClass.INFRASTRUCTURE,
     "corrupt-object": FailureClass.INFRASTRUCTURE,
+    "disk-full": FailureClass.INFRASTRUCTURE,
     "protocol": FailureClass.INFRASTRUCTURE,
     "machine-unfit": FailureClass.INPUT,
     "too-large": FailureClass.INPUT,

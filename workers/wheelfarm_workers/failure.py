@@ -10,6 +10,7 @@ from wheelfarm.errors import (
     BuildFailed,
     BuildLimitExceeded,
     BuildTimeout,
+    DiskFull,
     FarmUnavailable,
     Forbidden,
     JobCancelled,
@@ -90,9 +91,9 @@ def failure_of(error: Exception, log: bytes, project: str) -> Failure:
     )
 
 
-def disk_full(error: OSError) -> FarmUnavailable:
+def disk_full(error: OSError) -> DiskFull:
     """What to tell of an ENOSPC on the worker."""
-    return FarmUnavailable(
+    return DiskFull(
         f"The disk of the worker is full ({error.filename or 'where its cache is'}).",
         hint="Free some space there, then run the command again: finished wheels are kept.",
     )

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from wheelfarm.errors import CorruptObject, FarmUnavailable
+from wheelfarm.errors import CorruptObject, DiskFull, FarmUnavailable
 from wheelfarm_services.store import Store, StoredObject
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class PatientStore:
         while True:
             try:
                 return operation()
-            except CorruptObject:  # the store answers, if with the wrong thing
+            except (CorruptObject, DiskFull):  # it is there, and waiting would not mend it
                 raise
             except FarmUnavailable as error:
                 if time.monotonic() + pause_s > deadline:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from wheelfarm.errors import FarmUnavailable
+from wheelfarm.errors import DiskFull, FarmUnavailable
 from wheelfarm_services.store.protocol import StoredObject, require_key
 
 _MARKER = ".wheelfarm-store"
@@ -228,7 +228,7 @@ class DirectoryStore:
         except OSError as error:
             self._require_root()
             if error.errno == errno.ENOSPC:
-                raise FarmUnavailable(
+                raise DiskFull(
                     f"The disk of the store is full ({self.root}).",
                     hint="Free some space there, then run the command again: finished wheels are kept.",
                 ) from error

@@ -18,7 +18,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from wheelfarm.errors import FarmUnavailable
+from wheelfarm.errors import DiskFull, FarmUnavailable
 
 _LATER = "Finished wheels are kept: run the command again when the store answers."
 _NEEDED = "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:ListBucket and s3:AbortMultipartUpload"
@@ -82,7 +82,8 @@ def _refused(error: ClientError, bucket: str, where: str, key: str) -> FarmUnava
     known = _BY_CODE.get(code) or (_BY_CODE["AccessDenied"] if status == 403 else None)
     if known:
         what = f" {error.operation_name}" if error.operation_name else ""
-        return unavailable(known[0].format(bucket=bucket, where=where, what=what), known[1])
+        kind = DiskFull if code == "QuotaExceeded" else FarmUnavailable
+        return kind(known[0].format(bucket=bucket, where=where, what=what), hint=known[1])
     about = f" for {key!r}" if key else ""
     return unavailable(f"The store at {where} answered {status} ({code}) to {error.operation_name}{about}.")
 
