@@ -28,6 +28,10 @@ def findings(write_docs: bool) -> Iterator[Mapping[str, Table]]:
             table.write([kind.what for kind in KINDS[heading]])
 
 
+ONLY = {"platformdirs": "<4.14.6"}
+"""Later ones are built with projects that not every mirror has."""
+
+
 @pytest.fixture(scope="module")
 def offline() -> Iterator[Home]:
     """One home for all kinds that need nothing of the world."""
@@ -39,7 +43,7 @@ def offline() -> Iterator[Home]:
 @pytest.fixture(scope="module")
 def indexed() -> Iterator[Home]:
     """One home for all kinds that are built with real backends, so that each of these is built once."""
-    with PassingThrough(default_index_url(os.environ)) as upstream, open_home(upstream) as home:
+    with PassingThrough(default_index_url(os.environ), only=ONLY) as upstream, open_home(upstream) as home:
         upstream.add(HELPER)
         yield home
 
@@ -70,6 +74,10 @@ def test_kind_of_sdist(
         "install", f"{kind.name}=={kind.version}", "--json", "--python", python, "--target-dir", tmp_path, timeout_s=900
     )
 
+    if isinstance(home.upstream, PassingThrough) and done.code == 11 != kind.code:
+        for name in home.upstream.absent:
+            if f"no project named {name} " in done.err:
+                pytest.skip(f"the index lacks {name}")
     assert done.code == kind.code, done.err + home.farm_log()
     if kind.code == 0:
         assert run(python, tmp_path, f"import {kind.module}; print({kind.module}.answer())") == "42"

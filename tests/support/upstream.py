@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 import httpx
 from mousebender import simple
+from packaging.specifiers import SpecifierSet
+from packaging.utils import InvalidSdistFilename, parse_sdist_filename
 
 from tests.support.projects import Project
 
@@ -145,11 +147,14 @@ def _content_type(path: str, body: bytes) -> str:
 
 class PassingThrough(Upstream):
     """Another index behind this one, asked for what is not its own: pages are rewritten so that files, too, are asked
-    for here."""
+    for here. `only` says for a project which of its versions are listed; the projects that the index lacks are kept
+    in `absent`."""
 
-    def __init__(self, index: str) -> None:
+    def __init__(self, index: str, only: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self._index = index.rstrip("/")
+        self._only = {name: SpecifierSet(versions) for name, versions in (only or {}).items()}
+        self.absent: set[str] = set()
         self._http = httpx.Client(follow_redirects=True, timeout=60)
         self._files: dict[str, str] = {}
 
@@ -166,11 +171,21 @@ class PassingThrough(Upstream):
         name = path.removeprefix("/simple/").strip("/")
         page = self._http.get(f"{self._index}/{name}/", headers={"Accept": simple.ACCEPT_SUPPORTED})
         if page.is_error:
+            if page.status_code == 404:
+                self.absent.add(name)
             return page.status_code, b""
         content_type = page.headers["content-type"].partition(";")[0]
         details = simple.parse_project_details(page.text, content_type, name)
         times = {filename: time for time, filename in _TIMES_OF_HTML.findall(page.text)}
-        return 200, _json_page(name, [self._rewritten(dict(file), str(page.url), times) for file in details["files"]])
+        listed = [dict(file) for file in details["files"] if self._is_listed(name, file["filename"])]
+        return 200, _json_page(name, [self._rewritten(file, str(page.url), times) for file in listed])
+
+    def _is_listed(self, name: str, filename: str) -> bool:
+        wanted = self._only.get(name)
+        try:
+            return wanted is None or parse_sdist_filename(filename)[1] in wanted
+        except InvalidSdistFilename:
+            return False
 
     def _rewritten(self, file: dict[str, Any], base: str, times: Mapping[str, str]) -> dict[str, Any]:
         path = f"/files/{file['filename']}"
