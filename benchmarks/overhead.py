@@ -56,7 +56,7 @@ def main(jobs: int) -> None:
 def build(farm: Farm, target: Target, sdist: Sdist) -> tuple[float, float]:
     """How long the job took its worker, and how long its client waited, in seconds."""
     start = time.monotonic()
-    submitted = farm.submit(JobKind.WHEEL, [sdist], target, request_id=uuid.uuid4().hex)
+    submitted = farm.submit(JobKind.WHEEL, [sdist], [target], request_id=uuid.uuid4().hex)
     status = farm.wait(submitted, lambda _: None)
     waited_s = time.monotonic() - start
     farm.close_request(status.id)

@@ -159,7 +159,7 @@ class Wheelfarm:
             found := resolve(requirements, target=self._target, farm=self._farm, cache_dir=cache_dir), MetadataPending
         ):
             request_id = uuid.uuid4().hex
-            status = self._farm.submit(JobKind.METADATA, found.sdists, self._target, request_id=request_id)
+            status = self._farm.submit(JobKind.METADATA, found.sdists, [self._target], request_id=request_id)
             self._farm.wait(status, lambda _: None)
 
 

@@ -227,7 +227,7 @@ class _Chain:
         self.requests.callback(self._close, request_id)
         local = [sdist.sha256 for sdist in sdists if sdist.sha256 in self.sent]
         return self.farm.submit(
-            kind, sdists, self.target, request_id=request_id, local=local, hashed=hashed, force=self.retry
+            kind, sdists, [self.target], request_id=request_id, local=local, hashed=hashed, force=self.retry
         )
 
     def _close(self, request_id: str) -> None:

@@ -42,8 +42,9 @@ T = TypeVar("T")
 class RequestStatus:
     """A request as the farm reports it: the jobs asked for, everything they wait for, and the wheels that are there.
 
-    `requested` are the ids of the jobs that were asked for, in that order; `wheels` maps ids of finished ones; `now` is
-    the farm's clock, by which the times of jobs are told, `event` the last change that it knew of.
+    `requested` are the ids of the jobs that were asked for, target by target, in that order; `wheels` maps ids of
+    finished ones; `now` is the farm's clock, by which the times of jobs are told, `event` the last change that it knew
+    of.
     """
 
     id: str
@@ -126,27 +127,28 @@ class Farm:
         self,
         kind: JobKind,
         sdists: Sequence[Sdist],
-        target: Target,
+        targets: Sequence[Target],
         *,
         request_id: str,
         local: Collection[str] = (),
         hashed: Collection[str] = (),
         force: bool = False,
+        detached: bool = False,
     ) -> RequestStatus:
-        """Ask for a job of `kind` for each sdist; of those that this client sent, the sha256s are `local`,
-        of those whose sha256 was asked for, `hashed`.
+        """Ask for a job of `kind` for each sdist on each target; of those sdists that this client sent, the sha256s are
+        `local`, of those whose sha256 was asked for, `hashed`. A `detached` request goes on though nobody asks.
 
         Safe to repeat under the same `request_id`.
         """
         body = {
             "id": request_id,
             "kind": kind,
-            "target": target.name,
-            "target_revision": target.revision,
+            "targets": [{"name": target.name, "revision": target.revision} for target in targets],
             "sdists": [asdict(sdist) for sdist in sdists],
             "local": list(local),
             "hashed": list(hashed),
             "force": force,
+            "detached": detached,
         }
         return RequestStatus.from_json(self._call("POST", "/requests", json=body).json())
 

@@ -98,8 +98,8 @@ def _open_requests(requests: Requests, principal: Principal) -> Iterator[OpenReq
         yield OpenRequest(
             id=request.id,
             kind=request.kind,
-            target=request.target,
-            jobs=len(request.sdists),
+            target=", ".join(target.name for target in request.targets),
+            jobs=len(request.targets) * len(request.sdists),
             cancelled=request.cancelled,
             accepted_at=request.accepted_at,
         )

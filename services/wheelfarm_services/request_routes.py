@@ -18,27 +18,37 @@ from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.operation import EVENTS, Answer, Operation, Parameter
 from wheelfarm_services.parameters import REQUEST_ID, SDIST, matching
-from wheelfarm_services.request_events import follow_request
-from wheelfarm_services.requests import (
+from wheelfarm_services.request import (
     LEAST_PRIORITY,
-    MOST_SDISTS,
+    MOST_JOBS,
     USUAL_PRIORITY,
     Request,
-    Requests,
     read_priority,
 )
+from wheelfarm_services.request_events import follow_request
+from wheelfarm_services.requests import Requests
 
 _EVENT = r"\d{1,20}-\d{1,20}"
 _LAST_EVENT = Parameter(
     name="Last-Event-ID", told="The id of the last event that was read.", form=f"|{_EVENT}", place="header"
 )
 _SHA256 = matching(SHA256.pattern)
+_REQUEST_TARGET = {
+    "type": "object",
+    "properties": {"name": matching(TARGET_NAME.pattern), "revision": _SHA256},
+    "required": ["name", "revision"],
+}
 _STATUS = {
     "type": "object",
     "description": "A request: what was asked for, every job that this takes, and what there is of it by job.",
     "properties": {
         "id": matching(REQUEST_ID.form),
-        "requested": {"type": "array", "items": _SHA256, "description": "Ids of the jobs asked for, in that order."},
+        "targets": {"type": "array", "items": _REQUEST_TARGET},
+        "requested": {
+            "type": "array",
+            "items": _SHA256,
+            "description": "Ids of the jobs asked for, target by target, in the order of the sdists.",
+        },
         "jobs": list[JobStatus],
         "wheels": dict[str, BuiltWheel],
         "sdists": dict[str, Sdist],
@@ -46,7 +56,7 @@ _STATUS = {
         "now": {"type": "number", "description": "The farm's clock, in seconds since 1970."},
         "event": {**matching(_EVENT), "description": "The last event of the farm that this takes into account."},
     },
-    "required": ["id", "requested", "jobs", "wheels", "sdists", "now", "event"],
+    "required": ["id", "targets", "requested", "jobs", "wheels", "sdists", "now", "event"],
 }
 _PRIORITY = {
     "type": "integer",
@@ -63,9 +73,16 @@ _REQUEST = {
             "description": "Made up by the client, which may send it again.",
         },
         "kind": JobKind,
-        "target": matching(TARGET_NAME.pattern),
+        "targets": {
+            "type": "array",
+            "items": {**_REQUEST_TARGET, "description": "A target, in one of its revisions."},
+            "minItems": 1,
+            "uniqueItems": True,
+            "description": f"For each of them a job for each sdist is done, {MOST_JOBS} in all at most.",
+        },
+        "target": {**matching(TARGET_NAME.pattern), "description": "In place of `targets`, where there is one."},
         "target_revision": _SHA256,
-        "sdists": {"type": "array", "items": SDIST, "minItems": 1, "maxItems": MOST_SDISTS},
+        "sdists": {"type": "array", "items": SDIST, "minItems": 1, "maxItems": MOST_JOBS},
         "local": {"type": "array", "items": _SHA256, "description": "Those of the sdists that a client sent."},
         "hashed": {"type": "array", "items": _SHA256, "description": "Those whose digest was asked for by the user."},
         "priority": _PRIORITY,
@@ -76,7 +93,11 @@ _REQUEST = {
             "description": "Go on though nobody asks about the request any more.",
         },
     },
-    "required": ["id", "kind", "target", "target_revision", "sdists"],
+    "required": ["id", "kind", "sdists"],
+    "oneOf": [
+        {"required": ["targets"], "not": {"anyOf": [{"required": ["target"]}, {"required": ["target_revision"]}]}},
+        {"required": ["target", "target_revision"], "not": {"required": ["targets"]}},
+    ],
 }
 _TARGET = {
     "type": "object",
@@ -185,7 +206,8 @@ class _Endpoints:
     async def submit(self, http: HttpRequest) -> Response:
         principal = principal_of(http)
         request = replace(Request.from_json(await read_json_body(http)), tenant=principal.tenant)
-        principal.require_target(request.target)
+        for target in request.targets:
+            principal.require_target(target.name)
         _require_may_hurry(principal, request.priority)
         open_jobs = self.access.open_jobs(principal.tenant)
         status = await run_in_threadpool(self.requests.accept, request, open_jobs=open_jobs)

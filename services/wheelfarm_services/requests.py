@@ -3,22 +3,22 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from wheelfarm.digest import SHA256
 from wheelfarm.errors import Conflict, InputError, JobCancelled, NotFound, TooManyRequests
-from wheelfarm.job import DEFAULT_VIEW, LOCAL_VIEW, Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
+from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
 from wheelfarm.policy import refused
-from wheelfarm.target import TARGET_NAME, Target
+from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import JobRecord, Ledger
 from wheelfarm_services.local_sources import LocalSources, unknown_local
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
+from wheelfarm_services.request import Request, is_request_id
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import Store
@@ -29,114 +29,8 @@ from wheelfarm_services.wheel_index import WheelIndex
 
 logger = logging.getLogger(__name__)
 
-_ID = re.compile(r"[0-9a-f]{32}")
-MOST_SDISTS = 5000
-USUAL_PRIORITY, LEAST_PRIORITY = 5, 99
 _MIRRORING = 8
 _QUOTA_RETRY_S = 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """A job of `kind` for each of `sdists`, on one target. The client makes up the id, so that it may ask twice.
-
-    Those whose sha256 is in `local` were sent by a client, as every tree was; of those in `hashed` the user gave the
-    digest. `recipes` are the digests of the sdists' recipes, by sha256, as they were when the farm accepted the
-    request. One that was `cancelled` is kept until its client has seen it, a `detached` one for as long as it takes,
-    whether anybody asks about it or not. `tenant` is whose it is; the lower its `priority`, the sooner its jobs are
-    done. `farm` is the one that accepted it: embedded farms of several machines may share a bucket.
-    """
-
-    id: str
-    kind: JobKind
-    target: str
-    target_revision: str
-    sdists: tuple[Sdist, ...]
-    force: bool = False
-    local: tuple[str, ...] = ()
-    hashed: tuple[str, ...] = ()
-    recipes: Mapping[str, str] = field(default_factory=dict)
-    cancelled: bool = False
-    detached: bool = False
-    accepted_at: float = 0.0
-    tenant: str = ""
-    priority: int = USUAL_PRIORITY
-    farm: str = ""
-
-    @classmethod
-    def from_json(cls, value: Any) -> "Request":
-        """Read a request off the wire. Raises InputError naming the field that is malformed."""
-        if not isinstance(value, Mapping) or not isinstance(value.get("sdists"), list):
-            raise InputError("request: an object with a list of 'sdists' is expected.")
-        if not _ID.fullmatch(str(value.get("id", ""))) or value.get("kind") not in list(JobKind):
-            raise InputError("request: 'id' must be 32 hex digits and 'kind' a kind of job.")
-        target, revision = str(value.get("target")), str(value.get("target_revision"))
-        if not TARGET_NAME.fullmatch(target) or not SHA256.fullmatch(revision):
-            raise InputError("request: 'target' must be the name of a target and 'target_revision' a sha256.")
-        if not 0 < len(value["sdists"]) <= MOST_SDISTS:
-            raise InputError(f"request: from 1 to {MOST_SDISTS} sdists are accepted, not {len(value['sdists'])}.")
-        local, hashed = (_sha256s(value, name) for name in ("local", "hashed"))
-        return cls(
-            id=str(value["id"]),
-            kind=JobKind(value["kind"]),
-            target=target,
-            target_revision=revision,
-            sdists=tuple(Sdist.from_json(sdist) for sdist in value["sdists"]),
-            force=bool(value.get("force", False)),
-            local=local,
-            hashed=hashed,
-            priority=read_priority(value.get("priority", USUAL_PRIORITY)),
-            detached=bool(value.get("detached", False)),
-        )
-
-    @classmethod
-    def from_store(cls, data: bytes) -> "Request":
-        """Read what was written when the farm accepted the request."""
-        value = json.loads(data)
-        return replace(
-            cls.from_json(value),
-            recipes=dict(value.get("recipes", {})),
-            cancelled=bool(value.get("cancelled", False)),
-            accepted_at=float(value.get("accepted_at", 0.0)),
-            tenant=str(value.get("tenant", "")),
-            farm=str(value.get("farm", "")),
-        )
-
-    def asks_for_same(self, other: "Request") -> bool:
-        """Whether another one is this one, sent again."""
-        mine, others = (
-            replace(one, recipes={}, cancelled=False, accepted_at=0.0, force=False, priority=0, farm="")
-            for one in (self, other)
-        )
-        return mine == others
-
-    def is_local(self, sdist: Sdist) -> bool:
-        return self.kind is JobKind.SDIST or sdist.sha256 in self.local
-
-    def jobs(self, queue: str) -> list[Job]:
-        """The jobs asked for, in the order of the sdists."""
-        names = {
-            "kind": self.kind,
-            "target": self.target,
-            "target_revision": self.target_revision,
-            "queue": queue,
-        }
-        return [
-            Job(
-                sdist=sdist,
-                recipe=self.recipes.get(sdist.sha256, ""),
-                source_view=LOCAL_VIEW if self.is_local(sdist) else DEFAULT_VIEW,
-                **names,  # type: ignore[arg-type]
-            )
-            for sdist in self.sdists
-        ]
-
-
-def read_priority(value: Any) -> int:
-    """A priority off the wire. Raises InputError."""
-    if type(value) not in (int, float) or not 0 <= value <= LEAST_PRIORITY or value % 1:  # 7.0 is one in JSON, too
-        raise InputError(f"priority: a whole number from 0 to {LEAST_PRIORITY} is expected, the lower the sooner.")
-    return int(value)
 
 
 class Requests:
@@ -184,23 +78,28 @@ class Requests:
                 f"There is a request {request.id} already, which asks for something else.",
                 hint="Give each request an id of its own.",
             )
-        target = self.target(request.target, request.target_revision)
-        jobs = [
-            job if job.kind is JobKind.SDIST else self._recipes.apply(job, target.python_version)
-            for job in request.jobs(target.queue)
-        ]
-        found = {job.sdist.sha256: job.recipe for job in jobs if job.recipe}
-        request = replace(request, recipes=found, accepted_at=self._ledger.now(), farm=self._farm)
+        targets = self._targets_of(request)
+        jobs = self._with_recipes(request.jobs([target.queue for target in targets]), targets)
+        request = replace(request.with_recipes_of(jobs), accepted_at=self._ledger.now(), farm=self._farm)
         with ThreadPoolExecutor(_MIRRORING) as pool:
             list(pool.map(lambda sdist: self._provide(request, sdist), request.sdists))
         missing = [job for job in jobs if not self._finished(job)]
         if missing:
-            self._targets.require_served(target)
-            self._store.put(layout.open_request(request.id), json.dumps(asdict(request)).encode())
+            for target in targets:
+                if any(job.target_revision == target.revision for job in missing):
+                    self._targets.require_served(target)
+            self._store.put(layout.open_request(request.id), request.to_json())
             if earlier is None and open_jobs is not None:
                 self._require_room(request, len(missing), open_jobs)
             self._submit(request, missing)
         return self._status(request, jobs)
+
+    def _with_recipes(self, jobs: list[Job], targets: list[Target]) -> list[Job]:
+        python_versions = {target.revision: target.python_version for target in targets}
+        return [
+            job if job.kind is JobKind.SDIST else self._recipes.apply(job, python_versions[job.target_revision])
+            for job in jobs
+        ]
 
     def _require_room(self, request: Request, jobs: int, most: int) -> None:
         """Raise TooManyRequests unless a tenant may have so many jobs more, and forget the request, which is in the
@@ -221,11 +120,26 @@ class Requests:
 
     def prioritise(self, request_id: str, priority: int) -> dict[str, Any]:
         """Have an open request's jobs done sooner; the status. What others want sooner stays so. Raises NotFound."""
-        request, jobs = self._opened(request_id)
-        request = replace(request, priority=priority)
-        self._store.put(layout.open_request(request_id), json.dumps(asdict(request)).encode())
-        self._submit(replace(request, force=False), [job for job in jobs if not self._finished(job)])
+        request = self._change(request_id, lambda request: replace(request, priority=priority))
+        if request is None:
+            raise _unknown(request_id)
+        jobs = self._jobs(request)
+        if not request.cancelled:
+            self._submit(replace(request, force=False), [job for job in jobs if not self._finished(job)])
+            if self._read(request_id) is None:  # its client has taken leave of it meanwhile
+                self._ledger.cancel(request_id)
         return self._status(request, jobs)
+
+    def _change(self, request_id: str, change: Callable[[Request], Request]) -> Request | None:
+        """An open request as it was changed in the store, where others may change it or take leave of it at the same
+        time; None where there is none."""
+        key = layout.open_request(request_id)
+        while is_request_id(request_id) and (found := self._store.get_with_etag(key)) is not None:
+            data, etag = found
+            changed = change(Request.from_store(data))
+            if self._store.replace(key, changed.to_json(), etag):
+                return changed
+        return None
 
     def tenant_of(self, request_id: str) -> str | None:
         """Whose an open request is; None where there is none."""
@@ -233,7 +147,7 @@ class Requests:
         return request.tenant if request else None
 
     def _read(self, request_id: str) -> Request | None:
-        data = self._store.get(layout.open_request(request_id)) if _ID.fullmatch(request_id) else None
+        data = self._store.get(layout.open_request(request_id)) if is_request_id(request_id) else None
         return None if data is None else Request.from_store(data)
 
     def _provide(self, request: Request, sdist: Sdist) -> None:
@@ -266,12 +180,18 @@ class Requests:
     def _opened(self, request_id: str) -> tuple[Request, list[Job]]:
         request = self._read(request_id)
         if request is None:
-            raise NotFound(f"The farm knows no open request {request_id!r}.")
-        return request, request.jobs(self.target(request.target, request.target_revision).queue)
+            raise _unknown(request_id)
+        return request, self._jobs(request)
+
+    def _jobs(self, request: Request) -> list[Job]:
+        return request.jobs([target.queue for target in self._targets_of(request)])
+
+    def _targets_of(self, request: Request) -> list[Target]:
+        return [self.target(target.name, target.revision) for target in request.targets]
 
     def close(self, request_id: str) -> None:
         """The client has read the end of its request, or gives it up: what nobody else waits for is cancelled."""
-        if not _ID.fullmatch(request_id):
+        if not is_request_id(request_id):
             raise NotFound(f"{request_id!r} is not the id of a request.")
         self._ledger.cancel(request_id)
         self._store.delete(layout.open_request(request_id))
@@ -310,10 +230,7 @@ class Requests:
 
     def _cancel_request(self, request_id: str) -> list[str]:
         """Mark the request, for its client to see, and end what it alone wants."""
-        data = self._store.get(layout.open_request(request_id))
-        if data is not None:
-            cancelled = replace(Request.from_store(data), cancelled=True)
-            self._store.put(layout.open_request(request_id), json.dumps(asdict(cancelled)).encode())
+        self._change(request_id, lambda request: replace(request, cancelled=True))
         return self._ledger.cancel(request_id)
 
     def resubmit(self) -> int:
@@ -342,7 +259,7 @@ class Requests:
         if request.cancelled or request.accepted_at < self._clients_since:  # nobody will ask how it ended
             self._store.delete(layout.open_request(request.id))
             return False
-        jobs = request.jobs(self.target(request.target, request.target_revision).queue)
+        jobs = self._jobs(request)
         missing = [job for job in jobs if not self._finished(job)]
         self._submit(request, missing)
         return bool(missing)
@@ -443,6 +360,7 @@ class Requests:
         self._tenancy.grant(request.tenant, Thing.LOCAL, {sdist["sha256"] for sdist in made.values()})
         return {
             "id": request.id,
+            "targets": [asdict(target) for target in request.targets],
             "requested": [job.id for job in jobs],
             "jobs": [status.to_json() for status in statuses.values()],
             "wheels": {job: manifest.wheel.to_json() for job, manifest in manifests.items()},
@@ -458,11 +376,8 @@ class Requests:
         return JobStatus(id=job.id, kind=job.kind, sdist=job.sdist, state=state)
 
 
-def _sha256s(value: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    found = value.get(name, [])
-    if not isinstance(found, list | tuple) or not all(isinstance(sha256, str) for sha256 in found):
-        raise InputError(f"request: {name!r} must be a list of sha256s.")
-    return tuple(found)
+def _unknown(request_id: str) -> NotFound:
+    return NotFound(f"The farm knows no open request {request_id!r}.")
 
 
 def _given_up(status: JobStatus) -> JobStatus:

@@ -21,7 +21,8 @@ from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_sources import local_page
 from wheelfarm_services.prebuilt import page_for_target
 from wheelfarm_services.read_ahead import ReadAhead
-from wheelfarm_services.requests import Request, Requests
+from wheelfarm_services.request import Request, RequestTarget
+from wheelfarm_services.requests import Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.source_page import RenderedPages, accepted_type, virtual_revision
@@ -150,14 +151,13 @@ class SourceEndpoints:
 
     def _compute(self, asked: "_Asked", *, wanted: bool) -> None:
         """Ask for the metadata job in the name of whoever can't; take leave of it when it has answered."""
-        id_ = hashlib.sha256(f"metadata {asked.sdist.sha256} {asked.target_revision}".encode()).hexdigest()[:32]
+        id_ = hashlib.sha256(f"metadata {asked.sdist.sha256} {asked.target_revision}".encode()).hexdigest()
         if wanted:
             self.requests.accept(
                 Request(
                     id=id_,
                     kind=JobKind.METADATA,
-                    target=asked.target,
-                    target_revision=asked.target_revision,
+                    targets=(RequestTarget(name=asked.target, revision=asked.target_revision),),
                     sdists=(asked.sdist,),
                 )
             )

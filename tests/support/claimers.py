@@ -24,7 +24,8 @@ from wheelfarm_services import layout
 from wheelfarm_services.ledger import Completion, Ledger, SuspensionOutcome, redis_client
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.reconciliation import Reconciler
-from wheelfarm_services.requests import Request, Requests
+from wheelfarm_services.request import Request, RequestTarget
+from wheelfarm_services.requests import Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
@@ -156,8 +157,7 @@ def request_for(jobs: Sequence[Job], number: int = 1) -> Request:
     return Request(
         id=f"{number:032x}",
         kind=jobs[0].kind,
-        target=jobs[0].target,
-        target_revision=jobs[0].target_revision,
+        targets=(RequestTarget(name=jobs[0].target, revision=jobs[0].target_revision),),
         sdists=tuple(job.sdist for job in jobs),
     )
 

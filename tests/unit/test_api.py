@@ -571,6 +571,7 @@ def test_tool_that_can_submit_nothing_has_its_metadata_computed(farm: Farm) -> N
     again = farm.client.get(sdist_url(farm, DYNAMIC) + ".metadata", headers=stock(farm))
     assert (first.status_code, again.status_code) == (425, 425)
     (request,) = farm.requests.open_requests()
+    assert len(request.id) == 64  # which no client can give a request of its own
     assert [str(sdist) for sdist in request.sdists] == ["app==2.0"]
     assert request.kind is JobKind.METADATA
     SdistMetadata(farm.store).keep_computed(farm.sdist(DYNAMIC), make_target().revision, b"Metadata-Version: 2.1\n")

@@ -20,7 +20,7 @@ from wheelfarm_services import layout
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.local_routes import local_operations
 from wheelfarm_services.local_sources import LocalSources
-from wheelfarm_services.requests import Request
+from wheelfarm_services.request import Request
 from wheelfarm_services.sdist_head import read_head
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.wheel_index import Manifest, WheelIndex
@@ -199,7 +199,7 @@ def test_request_for_local_sdists_survives_its_way_to_the_store() -> None:
     }
     request = Request.from_json(body)
     assert Request.from_store(json.dumps(asdict(request)).encode()) == request
-    assert request.jobs("host")[0].is_local
+    assert request.jobs(["host"])[0].is_local
 
 
 def test_local_wheel_is_committed_and_never_enlisted(tmp_path: Path) -> None:

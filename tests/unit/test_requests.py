@@ -12,7 +12,8 @@ from wheelfarm.farm import RequestStatus
 from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, Sdist
 from wheelfarm_services import layout
 from wheelfarm_services.recipe_book import RecipeBook
-from wheelfarm_services.requests import Request, Requests
+from wheelfarm_services.request import Request, RequestTarget
+from wheelfarm_services.requests import Requests
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
@@ -24,6 +25,11 @@ BODY: dict[str, Any] = {
     "target": make_target().name,
     "target_revision": make_target().revision,
     "sdists": [asdict(make_sdist())],
+}
+TARGETS = (make_target("host-cp311"), replace(make_target("host-cp312", revision="c" * 64), python_version="3.12.1"))
+ELSEWHERE: dict[str, Any] = {
+    **{name: value for name, value in BODY.items() if not name.startswith("target")},
+    "targets": [{"name": target.name, "revision": target.revision} for target in TARGETS],
 }
 
 
@@ -87,12 +93,11 @@ def test_request_is_read_off_the_wire() -> None:
     assert request == Request(
         id=ID,
         kind=JobKind.WHEEL,
-        target=make_target().name,
-        target_revision=make_target().revision,
+        targets=(RequestTarget(name=make_target().name, revision=make_target().revision),),
         sdists=(make_sdist(),),
         force=True,
     )
-    assert Request.from_json(json.loads(json.dumps(asdict(request)))) == request
+    assert Request.from_store(request.to_json()) == request
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,15 @@ def test_request_is_read_off_the_wire() -> None:
         {**BODY, "sdists": [asdict(make_sdist())] * 5001},
         {**BODY, "sdists": ["app"]},
         {**BODY, "sdists": [None]},
+        {**BODY, "targets": [{"name": "host", "revision": "0" * 64}]},
+        {**ELSEWHERE, "targets": []},
+        {**ELSEWHERE, "targets": {}},
+        {**ELSEWHERE, "targets": ["host"]},
+        {**ELSEWHERE, "targets": [{"name": "host"}]},
+        {**ELSEWHERE, "targets": [{"name": "../host", "revision": "0" * 64}]},
+        {**ELSEWHERE, "targets": [{"name": "host", "revision": "0" * 64}] * 2},
+        {**ELSEWHERE, "target": "host"},
+        {**BODY, "id": "0" * 64},
         {**BODY, "local": 3},
         {**BODY, "local": [None]},
         {**BODY, "local": None},
@@ -127,7 +141,35 @@ def test_malformed_request_is_refused(body: Any) -> None:
 def test_jobs_of_a_request_are_in_the_order_of_its_sdists() -> None:
     sdists = [make_sdist(name, data=name.encode()) for name in ("b", "a", "c")]
     request = Request.from_json({**BODY, "sdists": [asdict(sdist) for sdist in sdists]})
-    assert request.jobs("host") == [make_job(sdist) for sdist in sdists]
+    assert request.jobs(["host"]) == [make_job(sdist) for sdist in sdists]
+
+
+def test_one_request_asks_for_several_targets(services: Services, tmp_path: Path) -> None:
+    """Each of which has recipes of its own, by its Python."""
+    sdists = [make_sdist(name, data=name.encode()) for name in ("b", "a")]
+    for target in TARGETS:
+        services.requests.register(target)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "a.toml").write_text(
+        'project = "a"\n[[recipe]]\nreason = "Why."\npython = ">=3.12"\nenvironment = { A = "1" }\n'
+    )
+    RecipeBook(services.store).publish(tmp_path / "recipes")
+    request = Request.from_json({**ELSEWHERE, "sdists": [asdict(sdist) for sdist in sdists]})
+    status = RequestStatus.from_json(services.requests.accept(request))
+    jobs = [Job.from_json(json.loads(found.spec)) for found in services.ledger.submitted[ID]]
+    assert [(job.target, job.sdist.name) for job in jobs] == [
+        (target.name, sdist.name) for target in TARGETS for sdist in sdists
+    ]
+    assert status.requested == tuple(job.id for job in jobs)
+    assert [bool(job.recipe) for job in jobs] == [False, False, False, True]
+    again = services.requests.accept(request)
+    assert again["requested"] == list(status.requested)
+    assert again["targets"] == ELSEWHERE["targets"]
+
+
+def test_too_many_jobs_are_refused_however_they_are_asked_for() -> None:
+    with pytest.raises(InputError, match="not 2501 sdists on 2 targets"):
+        Request.from_json({**ELSEWHERE, "sdists": [asdict(make_sdist())] * 2501})
 
 
 def test_accepted_request_is_mirrored_kept_and_submitted(services: Services) -> None:
@@ -283,6 +325,25 @@ def test_job_that_redis_forgot_counts_as_queued(services: Services) -> None:
     services.ledger.records.clear()
     status = RequestStatus.from_json(services.requests.status(ID))
     assert status.jobs[make_job().id].state is JobState.QUEUED
+
+
+def test_priority_of_a_request_that_is_cancelled_or_left_meanwhile_brings_nothing_back(services: Services) -> None:
+    requests, replace_now = services.requests, services.store.replace
+    requests.accept(Request.from_json(BODY))
+
+    def cancelled_before(key: str, data: bytes, etag: str | None) -> bool:
+        services.store.replace = replace_now  # type: ignore[method-assign]
+        requests.cancel(ID)
+        return replace_now(key, data, etag)
+
+    services.store.replace = cancelled_before  # type: ignore[method-assign]
+    requests.prioritise(ID, 1)
+    (kept,) = requests.open_requests()
+    assert (kept.cancelled, kept.priority) == (True, 1)
+    requests.close(ID)
+    with pytest.raises(NotFound, match="no open request"):
+        requests.prioritise(ID, 2)
+    assert list(requests.open_requests()) == []
 
 
 def test_only_requests_that_redis_forgot_are_resubmitted(services: Services) -> None:
