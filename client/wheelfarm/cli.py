@@ -7,7 +7,7 @@ import click
 from wheelfarm import __version__
 
 _VERBS = (
-    *("install", "build", "lock", "plan", "why", "logs", "status", "cancel", "doctor", "recipe", "policy"),
+    *("install", "build", "lock", "plan", "why", "logs", "status", "cancel", "doctor", "recipe", "policy", "config"),
     *("up", "worker", "services", "gc", "token", "completion"),
 )
 

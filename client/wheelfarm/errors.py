@@ -213,6 +213,12 @@ class MachineUnfit(WheelfarmError):
     code, exit_code = "machine-unfit", 35
 
 
+class OtherIndexAsked(WheelfarmError):
+    """An installer is configured to ask others than the farm, or not the farm."""
+
+    code, exit_code = "other-index", 45
+
+
 class Unauthorized(WheelfarmError):
     """The farm does not know who asks: no token, or one that is wrong, expired or revoked."""
 

@@ -38,6 +38,7 @@ INTERFACE = {
     "machine-unfit": 35,
     "corrupt-object": 36,
     "disk-full": 37,
+    "other-index": 45,
     "unauthorized": 41,
     "forbidden": 42,
     "too-many-requests": 43,
