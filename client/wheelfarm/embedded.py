@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def _start_keeper(settings: Settings, folder: RuntimeFolder) -> None:
     with folder.log.open("wb") as log:
         subprocess.Popen(
             [sys.executable, "-m", "wheelfarm.keeper", str(folder.path), str(writing)],
-            env=environment_of(settings),
+            env=environment_of(replace(settings, metrics="")),  # commands come and go; `wheelfarm up` has metrics
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

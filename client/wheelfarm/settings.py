@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from wheelfarm.errors import InputError
 
 SandboxName = Literal["bubblewrap", "none"]
+LogFormat = Literal["text", "json"]
 Addressing = Literal["auto", "path", "virtual"]
 _PREFIX = "WHEELFARM_"
 _OF_PATHS = ("file", "redis+socket")
@@ -70,6 +71,10 @@ class Settings:
     """Where the API writes who did what, one JSON line each; not given: into its log."""
     logs: Path = Path()
     """A folder for the logs of services and workers, a file each that is rotated; else they go to stderr."""
+    log_format: LogFormat = "text"
+    """Whether a line of those logs is text or a JSON object."""
+    metrics: str = ""
+    """HOST:PORT where a service, a reconciler or a worker tells its metrics, to whoever asks; not given: nowhere."""
     worker: str = ""
     """The worker's name. One that is given again says that its former bearer is dead: its jobs are taken back."""
 
@@ -207,6 +212,18 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[
     return accept
 
 
+def _address(name: str, value: str) -> str:
+    from wheelfarm.listening import Address  # which most commands have no use for
+
+    try:
+        Address.parse(value)
+    except InputError as error:
+        raise _malformed(name, value, "HOST:PORT") from error
+    if value.startswith("unix:"):
+        raise _malformed(name, value, "HOST:PORT")
+    return value
+
+
 def _matching(pattern: re.Pattern[str], form: str) -> Callable[[str, str], str]:
     def accept(name: str, value: str) -> str:
         if not pattern.fullmatch(value):
@@ -248,6 +265,8 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "recipes": _path,
     "policy": _path,
     "logs": _path,
+    "log_format": _one_of("text", "json"),
+    "metrics": _address,
     "upstreams": _path,
     "offline": _switch,
     "worker": _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "letters, digits, . _ and -, 100 at most"),

@@ -92,7 +92,7 @@ class TeamFarm:
             yield Part(
                 name=f"worker {number}",
                 command=(sys.executable, "-m", "wheelfarm_workers", "--json", *targets),
-                environment={**environment, "WHEELFARM_WORKER": name},
+                environment={**environment, "WHEELFARM_WORKER": name, **_metrics_of(settings, number)},
             )
 
     def _heed_signals(self, keeper: Keeper) -> None:
@@ -125,6 +125,14 @@ class TeamFarm:
         if self.address.is_local:
             yield from ["", "Only this machine reaches it; for others: wheelfarm up --listen 0.0.0.0:8080, behind TLS."]
         yield ""
+
+
+def _metrics_of(settings: Settings, number: int) -> dict[str, str]:
+    """Where a worker tells its metrics: services have the port that the settings name, workers those after it."""
+    if not settings.metrics:
+        return {}
+    address = Address.parse(settings.metrics)
+    return {"WHEELFARM_METRICS": str(replace(address, port=address.port + number))}
 
 
 def read_or_make_token(path: Path) -> str:

@@ -16,7 +16,9 @@ from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.assembly import assemble
 from wheelfarm_services.audit import keep_audit
 from wheelfarm_services.log_reader import LogReader
-from wheelfarm_services.logs import log_to_file, log_to_stderr
+from wheelfarm_services.logs import configure_logs, log_to_stderr
+from wheelfarm_services.metrics import LedgerMetrics
+from wheelfarm_services.metrics_server import metrics_told
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.refusal import refuse
@@ -41,8 +43,7 @@ def main(fd: int | None, listen: str, embedded_since: float | None, no_reconcile
     log_to_stderr()
     try:
         settings = Settings.from_environment(os.environ, required=["broker"])
-        if settings.logs.name:
-            log_to_file(settings.logs, "services")
+        configure_logs(settings.logs, "services", settings.log_format)
         if fd is not None:
             listener = socket.socket(fileno=fd)
         else:
@@ -87,7 +88,8 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         timeout_graceful_shutdown=1,
         limit_concurrency=_MOST_CONNECTIONS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    with metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)):
+        uvicorn.Server(config).run(sockets=[listener])
     parts.reconciler.stop()
 
 

@@ -75,7 +75,7 @@ def operations_of(services: Services) -> list[Operation]:
         ahead=ReadAhead(services.sources),
     )
     operations = [
-        *health_operations(store, ledger),
+        *health_operations(store, ledger, services.fleet),
         *request_operations(requests, ledger, services.access),
         *job_operations(requests, ledger, services.logs, tenancy),
         *wheel_operations(store, services.recipes, tenancy),

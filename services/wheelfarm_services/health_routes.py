@@ -3,12 +3,14 @@
 from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response
 
+from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.metrics import MEDIA_TYPE, LedgerMetrics, exposition
 from wheelfarm_services.operation import TEXT, Answer, Operation
 from wheelfarm_services.store import Store
 
 
-def health_operations(store: Store, ledger: Ledger) -> list[Operation]:
+def health_operations(store: Store, ledger: Ledger, fleet: Fleet) -> list[Operation]:
     """`/healthz` and `/readyz`, open to all, and `/metrics`."""
 
     def health(_: HttpRequest) -> Response:
@@ -20,9 +22,7 @@ def health_operations(store: Store, ledger: Ledger) -> list[Operation]:
         return PlainTextResponse("ok\n")
 
     def metrics(_: HttpRequest) -> Response:
-        from wheelfarm_services.metrics import exposition
-
-        return Response(exposition(ledger), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(exposition(LedgerMetrics(ledger, fleet)), media_type=MEDIA_TYPE)
 
     ok = {200: Answer(told="It is.", media=(TEXT,))}
     return [

@@ -18,6 +18,7 @@ from wheelfarm.token_file import Scope
 from wheelfarm_services.access import principal_of
 from wheelfarm_services.answers import error_answer, fault_answer
 from wheelfarm_services.audit import audit
+from wheelfarm_services.metrics import API_SECONDS, status_class
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class Operation:
         except Exception as error:
             logger.exception("request ended by a fault of the farm", extra={"operation": self.name})
             answer = fault_answer(http, error)
+        API_SECONDS.labels(self.name, status_class(answer.status_code)).observe(time.time() - began)
         if self.scope is not None and (self.method != "GET" or answer.status_code == 403):
             principal = principal_of(http)
             audit(

@@ -9,7 +9,10 @@ import click
 from wheelfarm.errors import WheelfarmError
 from wheelfarm.settings import Settings
 from wheelfarm_services.assembly import assemble
-from wheelfarm_services.logs import log_to_file, log_to_stderr
+from wheelfarm_services.logs import configure_logs, log_to_stderr
+from wheelfarm_services.metrics import LedgerMetrics
+from wheelfarm_services.metrics_server import metrics_told
+from wheelfarm_services.reconciliation import Reconciler
 from wheelfarm_services.refusal import refuse
 
 logger = logging.getLogger(__name__)
@@ -22,11 +25,16 @@ def main(as_json: bool) -> None:
     log_to_stderr()
     try:
         settings = Settings.from_environment(os.environ, required=["broker"])
-        if settings.logs.name:
-            log_to_file(settings.logs, "reconciler")
-        reconciler = assemble(settings).reconciler
+        configure_logs(settings.logs, "reconciler", settings.log_format)
+        parts = assemble(settings)
+        with metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)):
+            run_until_told(parts.reconciler)
     except WheelfarmError as error:
         refuse(error, as_json=as_json)
+
+
+def run_until_told(reconciler: Reconciler) -> None:
+    """Reconcile until SIGTERM or SIGINT."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: reconciler.stop())
     logger.info("reconciler started")

@@ -8,6 +8,7 @@ from typing import Protocol
 from redis import Redis
 
 from wheelfarm.errors import WheelfarmError
+from wheelfarm_services import metrics
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.wakeups import celery_queue
 
@@ -60,17 +61,22 @@ class Reconciler:
     def reconcile(self) -> None:
         """One round of repairs, unless another reconciler has just begun one."""
         if not self._ledger.take_turn("reconcile", 0.9 * self._every_s):
+            metrics.RECONCILED.set_to_current_time()  # by another one, just now
             return
         self._requests.close_expired()
         if resubmitted := self._requests.resubmit():
+            metrics.REQUESTS_RESUBMITTED.inc(resubmitted)
             logger.warning("open requests resubmitted", extra={"count": resubmitted})
         if reaped := self._ledger.reap():
+            metrics.LEASES_LAPSED.inc(reaped)
             logger.warning("leases lapsed", extra={"count": reaped})
         self._ledger.audit()
         self._republish()
+        metrics.RECONCILED.set_to_current_time()
 
     def _republish(self) -> None:
         lengths = {queue: self._redis.llen(celery_queue(queue)) for queue in self._ledger.queues()}
         for queue, missing in self._ledger.unpublished(lengths).items():
             for _ in range(missing):
                 self._wake(queue)
+                metrics.TOKENS_REPUBLISHED.inc()

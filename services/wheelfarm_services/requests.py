@@ -84,6 +84,8 @@ class Requests:
         with ThreadPoolExecutor(_MIRRORING) as pool:
             list(pool.map(lambda sdist: self._provide(request, sdist), request.sdists))
         missing = [job for job in jobs if not self._finished(job)]
+        if earlier is None and len(missing) < len(jobs):
+            self._ledger.note_hits(len(jobs) - len(missing))
         if missing:
             for target in targets:
                 if any(job.target_revision == target.revision for job in missing):

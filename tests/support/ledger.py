@@ -5,7 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from wheelfarm.job import JobState
-from wheelfarm_services.ledger import Beat, Claim, Completion, FailureOutcome, JobRecord, Ledger, Submission, Suspension
+from wheelfarm_services.ledger import (
+    Beat,
+    Claim,
+    Completion,
+    FailureOutcome,
+    JobRecord,
+    Ledger,
+    Lookups,
+    QueueCounts,
+    Submission,
+    Suspension,
+)
 
 
 def make_record(job_id: str, **fields: Any) -> JobRecord:
@@ -40,6 +51,8 @@ class FakeLedger:
     alive: dict[str, float] = field(default_factory=dict)
     waits: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     beats: int = 0
+    hits: int = 0
+    queue_counts: dict[str, QueueCounts] = field(default_factory=dict)
 
     @property
     def as_ledger(self) -> Ledger:
@@ -47,6 +60,15 @@ class FakeLedger:
 
     def now(self) -> float:
         return 1000.0
+
+    def counts(self) -> dict[str, QueueCounts]:
+        return dict(self.queue_counts)
+
+    def lookups(self) -> Lookups:
+        return {"hit": self.hits, "coalesced": 0, "miss": 0}
+
+    def note_hits(self, count: int) -> None:
+        self.hits += count
 
     def forget(self, job_ids: Sequence[str]) -> int:
         forgotten = [job_id for job_id in job_ids if self.records.pop(job_id, None)]

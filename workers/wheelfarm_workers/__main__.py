@@ -22,7 +22,8 @@ from wheelfarm.worker import ServedTarget, WorkerRecord
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.log_writer import LogWriter
-from wheelfarm_services.logs import log_to_file, log_to_stderr
+from wheelfarm_services.logs import configure_logs, log_to_stderr
+from wheelfarm_services.metrics_server import metrics_told
 from wheelfarm_services.refusal import refuse
 from wheelfarm_services.store import open_store
 from wheelfarm_services.targets import define, queue_of
@@ -74,10 +75,10 @@ def main(queues: tuple[str, ...], targets: tuple[str, ...], as_json: bool) -> No
 def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, ...]) -> None:
     """Serve the queues, or the queues of these targets, with as many slots as the settings give, until SIGTERM."""
     name = settings.worker or f"{socket.gethostname()[:60]}-{uuid.uuid4().hex[:8]}"
-    if settings.logs.name:
-        log_to_file(settings.logs, f"worker-{name}")
+    configure_logs(settings.logs, f"worker-{name}", settings.log_format)
     cache = settings.cache / "worker"
     with ExitStack() as stack:
+        stack.enter_context(metrics_told(settings.metrics))
         workplace = open_workplace(cache / "work", name)
         stack.callback(workplace.close)
         clear_abandoned(cache / "work")

@@ -10,6 +10,7 @@ from wheelfarm.job import Job, JobKind, Sdist
 from wheelfarm.recipe import Recipe
 from wheelfarm.target import Target
 from wheelfarm_services.build_system import version_environment
+from wheelfarm_services.metrics import phase
 from wheelfarm_services.sdist_head import bad_archive
 from wheelfarm_workers.answer import Answer, read_answer
 from wheelfarm_workers.driver import MOUNTED_AT, Driver
@@ -53,9 +54,10 @@ class Builder:
         staged = planned.staged
         limits = self.limits(staged.recipe, hold.attempt)
         for_s = _NOT_YET_STARTED_S + limits.wall_s
-        driver = self._trees.driver(staged.target, hold.cancelled, for_s=for_s)
-        wheels = [required.wheel for required in planned.plan.requirements]
-        trees = self._trees.trees(wheels, staged.target, hold, for_s=for_s)
+        with phase("environment"):
+            driver = self._trees.driver(staged.target, hold.cancelled, for_s=for_s)
+            wheels = [required.wheel for required in planned.plan.requirements]
+            trees = self._trees.trees(wheels, staged.target, hold, for_s=for_s)
         environment = compose(trees, staged.target, write_configuration(staged.target, self._cache))
         run = SandboxRun(
             argv=(environment.python, "-s", driver.script),
@@ -76,8 +78,9 @@ class Builder:
             environment=_environment(staged),
         )
         hold.log(_heading(planned).encode())
-        logger.info("build begins", extra={"job": staged.job.id[:12], "sdist": str(staged.job.sdist)})
-        result = self._sandbox.run(run, log=hold.log, cancelled=hold.cancelled)
+        logger.info("build begins", extra={"sdist": str(staged.job.sdist)})
+        with phase("build"):
+            result = self._sandbox.run(run, log=hold.log, cancelled=hold.cancelled)
         answer = read_answer(result, str(staged.job.sdist), limits)
         try:
             _require_built(staged, answer, limits)

@@ -10,8 +10,10 @@ from typing import Any, Protocol, Self
 
 from wheelfarm.errors import BuildCycle, FarmUnavailable, JobCancelled, WheelfarmError
 from wheelfarm.job import Failure, FailureClass, Job
+from wheelfarm_services import metrics
 from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, SuspensionOutcome
 from wheelfarm_services.log_writer import LogWriter, RunLog
+from wheelfarm_services.logs import bound
 from wheelfarm_services.submissions import submission_of
 from wheelfarm_workers.failure import MOST_ATTEMPTS, REMEMBERED_S, JobFailed, failure_of, retry_pause_s
 from wheelfarm_workers.hold import CycleClosed, Hold, Suspended
@@ -86,8 +88,10 @@ class JobRunner:
             return self._changed.wait_for(lambda: not self._holds, timeout_s)
 
     def _run(self, claim: Claim) -> None:
+        target = metrics.target_of(claim.queue)
+        metrics.JOB_WAIT.labels(target).observe(claim.waited_s)
         log = self._logs.begin(claim.job_id, claim.attempt)
-        with ClaimedHold(self._ledger, claim, self._lease_s, log) as hold:
+        with bound(job=claim.job_id[:12], target=target), ClaimedHold(self._ledger, claim, self._lease_s, log) as hold:
             with self._changed:
                 self._holds.add(hold)
                 if self._ending.is_set():
@@ -101,32 +105,38 @@ class JobRunner:
                     self._changed.notify_all()
 
     def _run_held(self, claim: Claim, hold: "ClaimedHold", log: RunLog) -> None:
-        facts = {"job": claim.job_id[:12]}
+        facts: dict[str, str] = {}
+        turn = metrics.JobTurn(claim.queue)
         try:
             job = Job.from_json(json.loads(claim.spec))
-            facts |= {"sdist": str(job.sdist), "kind": job.kind, "target": job.target}
+            facts |= {"sdist": str(job.sdist), "kind": job.kind}
+            turn.kind = job.kind
             begun = time.monotonic()
             result = self._pipeline.run(job, hold)
             # Without a log nothing was built: the result was there already, and says nothing of how long others take.
             seconds = time.monotonic() - begun if hold.whole_log() else 0.0
             self._logs.keep(log)
             self._ledger.complete(claim, json.dumps(result), seconds=seconds)
+            turn.ended("done")
             logger.info("job done", extra=facts)
         except Suspended:
+            turn.ended("suspended")
             logger.info("job waits", extra=facts)
         except Exception as error:
             if hold.handed_back and not hold.lost:
+                turn.ended("handed_back")
                 self._return(hold)
             else:
+                turn.ended("lost" if hold.lost else "failed")
                 self._fail(claim, hold, log, error, facts)
 
     def _return(self, hold: "ClaimedHold") -> None:
         try:
             outcome = self._ledger.hand_back(hold.claim)
         except WheelfarmError as error:
-            logger.warning("job not handed back", extra={"job": hold.claim.job_id[:12], "reason": error.message})
+            logger.warning("job not handed back", extra={"reason": error.message})
         else:
-            logger.info("job handed back", extra={"job": hold.claim.job_id[:12], "outcome": outcome})
+            logger.info("job handed back", extra={"outcome": outcome})
 
     def _fail(self, claim: Claim, hold: "ClaimedHold", log: RunLog, error: Exception, facts: dict[str, str]) -> None:
         if hold.lost:
@@ -135,6 +145,7 @@ class JobRunner:
         if not isinstance(error, WheelfarmError | JobFailed):
             logger.exception("job ended by a fault of the farm", extra=facts)
         failure = failure_of(error, hold.whole_log(), facts.get("sdist", "").partition("==")[0])
+        metrics.FAILURES.labels(metrics.target_of(claim.queue), failure.failure_class).inc()
         try:
             self._logs.keep(log)
         except WheelfarmError:

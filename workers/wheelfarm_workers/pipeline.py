@@ -27,6 +27,7 @@ from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.failures import Failures
 from wheelfarm_services.local_sources import LocalSources
+from wheelfarm_services.metrics import phase
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.static_metadata import is_about, resolving_fields, static_metadata
@@ -206,9 +207,11 @@ class Pipeline:
             if answer.facts["outcome"] != "built":
                 return None, planned.staged
             with TemporaryDirectory(dir=self._work, prefix="build-") as work:
-                checked = check_answer(planned.staged, answer, Path(work))
+                with phase("check"):
+                    checked = check_answer(planned.staged, answer, Path(work))
                 revision = self._settle(planned.staged, resolving_fields(checked.metadata))
-                wheel = publish(self._wheels, planned, checked, answer, Path(work), self._made_by, revision)
+                with phase("publish"):
+                    wheel = publish(self._wheels, planned, checked, answer, Path(work), self._made_by, revision)
                 self._settle(planned.staged, self._told_by(wheel))  # another may have been first
                 return wheel, planned.staged
 

@@ -14,6 +14,7 @@ from wheelfarm.resolution import MetadataPending, metadata_unsettled
 from wheelfarm.target import Target
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import BuildSystem, checked_requirements, read_build_system
+from wheelfarm_services.metrics import phase
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.sdist_records import sdist_record
@@ -92,6 +93,7 @@ class Planner:
         self._targets = targets
         self._rounds: dict[str, list[set[str]]] = {}
 
+    @phase("stage")
     def stage(self, job: Job) -> StagedSdist:
         """Bring the job's sdist here and read its head, nothing unpacked.
 
@@ -113,6 +115,7 @@ class Planner:
             listed=sdist_record(self._store, job.sdist),
         )
 
+    @phase("plan")
     def plan(self, staged: StagedSdist, hold: Hold) -> PlannedBuild:
         """Settle the build requirements, static and dynamic solved together, and see that they are built.
 

@@ -30,6 +30,7 @@ from wheelfarm_services.ledger.types import (
     Completion,
     FailureOutcome,
     JobRecord,
+    Lookups,
     QueueCounts,
     Submission,
     Suspension,
@@ -124,7 +125,7 @@ class Ledger:
         reply = self._run("claim", queue, worker, _ms(lease_s))
         if reply is None:
             return None
-        job_id, fence, spec, attempt, forced_at = reply
+        job_id, fence, spec, attempt, forced_at, queued_at, now = reply
         return Claim(
             job_id=job_id,
             fence=int(fence),
@@ -132,6 +133,7 @@ class Ledger:
             attempt=attempt,
             queue=queue,
             forced_at=int(forced_at or 0) / 1000,
+            waited_s=max(0, int(now) - int(queued_at)) / 1000,
         )
 
     def beat(self, claim: Claim, *, lease_s: float) -> Beat:
@@ -314,6 +316,16 @@ class Ledger:
         counted: Mapping[str, str] = self._patiently(read)
         first = self._patiently(lambda: self._first_queued_at(names))
         return {name: _queue_counts(name, counted, now - first.get(name, now)) for name in names}
+
+    def note_hits(self, count: int) -> None:
+        """Count jobs that a request asked for and that need not be submitted, for what they make is there."""
+        self._patiently(lambda: self._redis.hincrby(f"{_PREFIX}lookups", "hit", count))
+
+    def lookups(self) -> Lookups:
+        """What requests found of the jobs that they asked for, each counted once, since Redis is what it is."""
+        read: Callable[[], Any] = partial(self._redis.hgetall, f"{_PREFIX}lookups")
+        counted = self._patiently(read)
+        return {outcome: int(counted.get(outcome, 0)) for outcome in ("hit", "coalesced", "miss")}
 
     def unpublished(self, queue_lengths: Mapping[str, int]) -> dict[str, int]:
         """How many wake-ups each queue misses, given how many lie in the broker's queues of those names."""

@@ -12,6 +12,7 @@
 --   f:<request> string  the flow of a request: its number and its share;  alive  zset  requests, by the ms they expire
 --   queues   set     names of all queues seen;     ev          stream  every change of state
 --   seconds  hash    how long jobs of a subject took;  count  hash  jobs by state and queue
+--   lookups  hash    what requests found of the jobs that they asked for: hit, coalesced, miss
 --   fence, place, flow  the last fencing token, place in a line, number of a flow
 
 local PREFIX = '{wheelfarm}:'

@@ -12,13 +12,21 @@ local submissions = read_submissions()
 local forced_at = force and now_ms() or 0
 local flow = flow_of(request, share)
 local states = {}
+-- What this request finds of what it asks for, unless it asks for it again.
+local function note(outcome)
+  redis.call('HINCRBY', PREFIX .. 'lookups', outcome, 1)
+end
 for index, submission in ipairs(submissions) do
   local id = submission.id
   local state = field(id, 'state')
   local had = redis.call('ZSCORE', key('r', request), id)
   -- The same request again (a client's retry, the reconciler) must not start what was cancelled or failed for it.
   if force or not (had and (state == 'cancelled' or state == 'failed')) then
+    local before = state
     state = demand(submission, priority, forced_at, flow)
+    if not had then
+      note(LIVE[before] and 'coalesced' or LIVE[state] and 'miss' or 'hit')
+    end
   end
   redis.call('ZADD', key('r', request), 'NX', index, id)
   if state == 'waiting' or state == 'queued' or state == 'running' then

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from wheelfarm.job import JobState
 
+Lookups = Mapping[str, int]
+"""Jobs that requests asked for: `hit` (made already), `coalesced` (being made for others), `miss` (begun)."""
+
 Wake = Callable[[str], None]
 """Told the name of the queue for each job that became claimable."""
 
@@ -28,7 +31,7 @@ class Submission:
 class Claim:
     """A worker's hold on a job; `fence` tells it from every other claim, `attempt` counts from 1.
 
-    Failures from before `forced_at` (seconds since the epoch) are to be forgotten.
+    Failures from before `forced_at` (seconds since the epoch) are to be forgotten. For `waited_s` it could be claimed.
     """
 
     job_id: str
@@ -37,6 +40,7 @@ class Claim:
     attempt: int
     queue: str
     forced_at: float = 0.0
+    waited_s: float = 0.0
 
 
 class Beat(StrEnum):

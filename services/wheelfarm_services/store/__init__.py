@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from wheelfarm.errors import InputError
 from wheelfarm.settings import Settings
+from wheelfarm_services.metrics import measured_store
 from wheelfarm_services.store.checked import CheckedStore
 from wheelfarm_services.store.directory import DirectoryStore
 from wheelfarm_services.store.protocol import Store, StoredObject
@@ -26,11 +27,11 @@ def open_store(settings: Settings, *, create: bool = True) -> Store:
     parts = urlsplit(settings.store)
     if parts.scheme == "file" and parts.path:
         root = Path(unquote(parts.path))
-        return CheckedStore(DirectoryStore.create(root) if create else DirectoryStore.existing(root))
+        return CheckedStore(measured_store(DirectoryStore.create(root) if create else DirectoryStore.existing(root)))
     if parts.scheme == "s3" and parts.netloc:
         from wheelfarm_services.store.s3 import open_bucket  # boto3 takes half a second that embedded farms don't have
 
-        return CheckedStore(open_bucket(settings))
+        return CheckedStore(measured_store(open_bucket(settings)))
     raise InputError(
         f"No store is known for {settings.store!r}.", hint="Give a directory as file:///path, or s3://bucket/prefix."
     )

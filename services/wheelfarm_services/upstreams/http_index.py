@@ -8,8 +8,8 @@ import email.utils
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from mousebender import simple
 from packaging.utils import is_normalized_name
 
 from wheelfarm.errors import HashMismatch, UpstreamError
+from wheelfarm_services.metrics import UPSTREAM_SECONDS, status_class
 from wheelfarm_services.upstreams.credentials import Credentials, credentials_of
 from wheelfarm_services.upstreams.inside import is_inside
 from wheelfarm_services.upstreams.listing import (
@@ -216,6 +217,7 @@ class HttpIndex:
                 self._sleep(pause_s)
         raise self._refused(problem)
 
+    @contextmanager
     def _open(
         self,
         url: str,
@@ -224,12 +226,20 @@ class HttpIndex:
         encoding: str,
         conditions: Mapping[str, str] | None = None,
         prebuilt: bool = False,
-    ) -> AbstractContextManager[httpx.Response]:
+    ) -> Iterator[httpx.Response]:
         self._pace.wait()
         given = {name: value for name, value in (conditions or {}).items() if value}
         headers = {"Accept": accept, "Accept-Encoding": encoding, **given}
         auth = self._credentials.auth if _origin(url) == _origin(self.url) else None
-        return self._http.stream("GET", url, headers=headers, auth=auth, extensions={_PREBUILT: prebuilt})
+        asked = self._http.stream("GET", url, headers=headers, auth=auth, extensions={_PREBUILT: prebuilt})
+        began, outcome = time.monotonic(), "error"
+        with ExitStack() as stack:
+            try:
+                answer = stack.enter_context(asked)
+                outcome = status_class(answer.status_code)
+            finally:
+                UPSTREAM_SECONDS.labels(self.name, outcome).observe(time.monotonic() - began)
+            yield answer
 
     def _judge(self, request: httpx.Request) -> None:
         """Refuse to send a request that leads where nothing of this upstream may: it is asked of redirects, too."""
