@@ -38,6 +38,8 @@ class LocalSdist:
 Watch = Callable[[RequestStatus], None]
 _ROUNDS = 1000
 _GATHERED_S = 0.5
+_RESOLVED_AGAIN_S = 60.0
+"""For how long a resolution that nobody answers is begun anew, unless the farm is given longer."""
 _METADATA_ROUNDS = 10
 
 
@@ -181,6 +183,7 @@ class _Chain:
                 preferred=requirements.preferred,
                 prerelease=requirements.prerelease,
                 retry=self.retry or self.keep_going,
+                patience_s=max(_RESOLVED_AGAIN_S, self.farm.outage_s),
             )
             if not isinstance(found, MetadataPending):
                 return found, list(failed.values())

@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
     from wheelfarm.garbage import GarbageReport, GarbageRules
 
 T = TypeVar("T")
+_NOTICED_S = 1.0
+"""A farm that does not answer for so long is told of; shorter ones are restarts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +88,8 @@ class RequestStatus:
 
 class Farm:
     """A connection to one farm. Calls raise FarmUnavailable when it does not answer for `patience_s`, which covers a
-    part of it being restarted; meanwhile `check` may raise what is known of the reason. One that answers, and says that
-    it can't do what is asked just now, is given `outage_s`, and `tell` is told why."""
+    part of it being restarted; meanwhile `check` may raise what is known of the reason. One that has answered, if only
+    that it can't do what is asked just now, is given `outage_s`, and `tell` is told why."""
 
     def __init__(
         self,
@@ -102,9 +104,10 @@ class Farm:
         self.url = url
         self.token = token
         self._patience_s = patience_s
-        self._outage_s = outage_s
+        self.outage_s = outage_s
         self._check = check
         self._tell = tell
+        self._answered = False
         # trust_env would send a farm's secret through whatever proxy the environment names
         self._http = httpx.Client(
             base_url=url,
@@ -118,6 +121,10 @@ class Farm:
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+
+    def tell(self, line: str) -> None:
+        """Tell the user what is waited for."""
+        self._tell(line)
 
     def register(self, target: Target) -> None:
         """Make a target known to the farm; repeating it changes nothing."""
@@ -325,22 +332,25 @@ class Farm:
         while True:
             left_s, wait_s = patience_s, 0.0
             try:
-                return attempt()
+                result = attempt()
+                self._answered = True
+                return result
             except _Away as away:
-                failure, wait_s = away.error, away.wait_s
-                if patience_s and type(failure) in (FarmUnavailable, TooManyRequests):  # it is there, and will go on
-                    left_s = max(patience_s, self._outage_s)
+                failure, wait_s, self._answered = away.error, away.wait_s, True
             except httpx.TransportError as error:
                 failure = self._unreachable(error)
             self._check()
-            left_s -= time.monotonic() - began
+            if patience_s and self._answered and type(failure) in (FarmUnavailable, TooManyRequests):  # it will go on
+                left_s = max(patience_s, self.outage_s)
+            waited_s = time.monotonic() - began
+            left_s -= waited_s
             if left_s < 0:
                 raise failure
-            if self._outage_s and wait_s:
+            if self.outage_s and (wait_s or waited_s > _NOTICED_S):
                 pause_s = max(pause_s, min(wait_s, left_s))
                 if told != failure.message:
                     told = failure.message
-                    self._tell(f"{told} Waiting for it, for up to {left_s:.0f} s.")
+                    self.tell(f"{told} Waiting for it, for up to {left_s:.0f} s.")
             time.sleep(pause_s)
             pause_s = min(1.0, pause_s * 2)
 

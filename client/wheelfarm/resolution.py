@@ -111,6 +111,8 @@ class SourceIndexClient(Protocol):
     url: str
     token: str
 
+    def tell(self, line: str) -> None: ...
+
     def account(self, resolution_id: str) -> Account: ...
 
     def see_local(self, resolution_id: str, sdists: Sequence[Sdist]) -> None: ...
@@ -152,13 +154,17 @@ def resolve(
     Raises UnknownProject, NoSdist, UpstreamError, HashMismatch or BadSdist when the source index knows the reason, and
     NoSolution with uv's explanation otherwise; FarmUnavailable when for `patience_s` nobody answered.
     """
-    deadline = time.monotonic() + patience_s
+    deadline, told = time.monotonic() + patience_s, ""
     while True:
         try:
             return _resolve(requirements, target, farm, cache_dir, constraints, local, preferred, prerelease, retry)
         except _Unanswered as unanswered:
             if time.monotonic() > deadline:
                 raise unanswered.error from None
+            reason = unanswered.error.message.partition("\n")[0]
+            if reason != told:
+                told = reason
+                farm.tell(f"{told} The resolution is begun anew until it does.")
         time.sleep(_PAUSE_S)
 
 

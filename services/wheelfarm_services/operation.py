@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -99,6 +100,9 @@ class Operation:
             answer = await self._answered(http)
         except WheelfarmError as error:
             answer = error_answer(http, error)
+        except RedisError as error:  # it is away, which passes
+            logger.warning("Redis can't be used", extra={"operation": self.name, "reason": type(error).__name__})
+            answer = fault_answer(http, error)
         except Exception as error:
             logger.exception("request ended by a fault of the farm", extra={"operation": self.name})
             answer = fault_answer(http, error)

@@ -43,6 +43,30 @@ def test_client_waits_for_a_farm_that_asks_it_to_and_says_so_once(
     assert said.startswith(error.message)
 
 
+@pytest.mark.parametrize(("known", "waits"), [(True, True), (False, False)])
+def test_client_waits_longer_for_a_farm_that_has_answered_before(
+    known: bool, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that never did may have another address."""
+
+    def answer(count: int) -> httpx.Response:
+        if count == 1 and known:
+            return refusal(FarmUnavailable("busy"))
+        if count < 40:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json=ANSWER)
+
+    now = iter(range(10_000))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(now)))
+    farm = farm_that(answer, monkeypatch, outage_s=600.0)
+    if not waits:
+        with pytest.raises(FarmUnavailable, match="does not answer"):
+            farm.status()
+        return
+    assert farm.status().jobs == ()
+    assert "does not answer: refused. Waiting for it" in farm.said[-1]  # type: ignore[attr-defined]
+
+
 def test_client_does_not_wait_for_what_will_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     farm = farm_that(lambda count: refusal(NotFound("no")), monkeypatch, outage_s=600.0)
     with pytest.raises(NotFound):

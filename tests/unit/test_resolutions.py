@@ -33,6 +33,9 @@ class Farm:
     url: str = "http://farm.example"
     token: str = ""
 
+    def tell(self, line: str) -> None:
+        raise AssertionError(line)
+
     def account(self, resolution_id: str) -> Account:
         raise AssertionError(resolution_id)
 

@@ -104,7 +104,7 @@ class Command:
         with attached(self.settings) as embedded:
             from wheelfarm.farm import Farm  # while the farm starts, for it takes its time
 
-            with Farm(embedded.url, embedded.token, check=embedded.check) as farm:
+            with Farm(embedded.url, embedded.token, check=embedded.check, tell=self.reporter.say) as farm:
                 yield farm
 
     @contextmanager
@@ -121,7 +121,7 @@ class Command:
             if embedded is None:
                 yield None
                 return
-            with Farm(embedded.url, embedded.token, check=embedded.check) as farm:
+            with Farm(embedded.url, embedded.token, check=embedded.check, tell=self.reporter.say) as farm:
                 yield farm
 
     def _named_farm(self) -> "Farm":
