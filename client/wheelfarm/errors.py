@@ -99,6 +99,12 @@ class PolicyRefused(NoSolution):
     )
 
 
+class SetNotClosed(NoSolution):
+    """Wheels of a lock require what it does not have."""
+
+    code, exit_code = "not-closed", 18
+
+
 class NoSdist(NoSolution):
     """The project has versions, but none of the acceptable ones has an sdist."""
 

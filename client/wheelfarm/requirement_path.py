@@ -1,12 +1,13 @@
 """Which requirement brought a project: the shortest way to it, through the Requires-Dist of a resolved set."""
 
-import email.parser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+
+from wheelfarm.wheel_metadata import wheel_metadata
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +25,7 @@ def requirement_path(
 
     `requires_dist` maps each project of the set, by its normalised name, to its Requires-Dist lines.
     """
-    ways: list[tuple[Step, ...]] = [(Step(requirement=line),) for line in asked if _applies(line, "", environment)]
+    ways: list[tuple[Step, ...]] = [(Step(requirement=line),) for line in asked if applies(line, "", environment)]
     seen: set[tuple[str, str]] = set()
     for way in ways:  # grows on the way
         requirement = Requirement(way[-1].requirement)
@@ -34,18 +35,17 @@ def requirement_path(
         for extra in ("", *sorted(requirement.extras)):
             if (name, extra) not in seen:
                 seen.add((name, extra))
-                lines = (line for line in requires_dist.get(name, ()) if _applies(line, extra, environment))
+                lines = (line for line in requires_dist.get(name, ()) if applies(line, extra, environment))
                 ways += [(*way, Step(requirement=line, of=name)) for line in lines]
     return ()
 
 
 def requires_dist_of(metadata: bytes) -> tuple[str, ...]:
     """The Requires-Dist lines of a METADATA file."""
-    message = email.parser.BytesParser().parsebytes(metadata, headersonly=True)
-    return tuple(" ".join(str(line).split()) for line in message.get_all("Requires-Dist", []))
+    return wheel_metadata(metadata).requires_dist
 
 
-def _applies(line: str, extra: str, environment: Mapping[str, str]) -> bool:
+def applies(line: str, extra: str, environment: Mapping[str, str]) -> bool:
     """Whether a requirement counts on a target where its project is wanted with that extra ("": with none).
 
     What can't be read counts not: metadata is foreign text.

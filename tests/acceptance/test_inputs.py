@@ -40,7 +40,7 @@ def test_project_file_gives_dependencies_extras_and_groups_but_no_tool_does(home
 
 
 def test_lock_is_installed_as_it_stands(home: Home) -> None:
-    first, second = Project(name="first", requires_dist=["second"]), Project(name="second")
+    first, second = Project(name="first"), Project(name="second")
     home.upstream.add(first, second, Project(name="second", version="2.0"))
     marked = "marker = \"'web' in extras\"\n"
 

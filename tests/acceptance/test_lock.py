@@ -252,12 +252,45 @@ def test_hashed_requirements_are_rewritten_and_their_sdists_proven(home: Home) -
     assert (refused.code, "app-1.0.tar.gz" in refused.err) == (14, True)
     assert "hash of a wheel" in refused.err
     assert not (home.root / "pylock.other.toml").exists()
-    sdist = f'sdist = {{ url = "https://x/{app.filename}", hashes = {{ sha256 = "{sha256_of(app.sdist())}" }} }}\n'
-    foreign = f'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "app"\nversion = "1.0"\n{sdist}'
-    (home.root / "pylock.sdists.toml").write_text(foreign)
-    assert home.run("lock", "-r", "pylock.sdists.toml", "-o", "pylock.wheels.toml").code == 0
+    (home.root / "pylock.toml").unlink()
+    foreign_lock(home, app, library)
+    assert home.run("lock", "-r", "pylock.toml", "-o", "pylock.wheels.toml").code == 0
     assert sha256_of(app.sdist()) not in text_of(home, "pylock.wheels.toml")
     installed_by(home, "uv", "pylock.wheels.toml")
+
+
+def foreign_lock(home: Home, *projects: Project) -> None:
+    """A pylock.toml of sdists, made by another tool."""
+    text = 'lock-version = "1.0"\ncreated-by = "test"\n'
+    for one in projects:
+        url, sha256 = f"https://x/{one.filename}", sha256_of(one.sdist())
+        text += f'[[packages]]\nname = "{one.name}"\nversion = "{one.version}"\n'
+        text += f'sdist = {{ url = "{url}", hashes = {{ sha256 = "{sha256}" }} }}\n'
+    (home.root / "pylock.toml").write_text(text)
+
+
+def test_a2_lock_whose_wheels_require_what_it_has_not_is_refused_by_name(home: Home) -> None:
+    liar = Project(name="liar", requires_dist=["old"], wheel_tells={"requires_dist": ["new", "old>1"]})
+    old = Project(name="old")
+    home.upstream.add(liar, old, Project(name="new"), Project(name="old", version="2.0"))
+    foreign_lock(home, liar, old)
+
+    for verb in (["install", "--venv", "env"], ["lock", "-o", "pylock.new.toml"], ["install", "--venv", "env"]):
+        refused = home.run(*verb, "--json", "-r", "pylock.toml")
+        assert (refused.code, refused.json["error"]) == (18, "not-closed"), refused.err
+        assert "liar==1.0 requires new, and it is not in the set" in refused.err
+        assert "liar==1.0 requires old>1, and the set has old==1.0" in refused.err
+        assert "wheelfarm lock" in refused.json["hint"]
+    assert not (home.root / "pylock.new.toml").exists()
+    assert not list((home.root / "env").glob("lib/*/site-packages/liar"))
+
+    for _ in range(2):
+        taken = home.run("install", "--venv", "env", "--allow-unclosed", "-r", "pylock.toml")
+        assert taken.code == 0, taken.err
+        assert "note: liar==1.0 requires new, and it is not in the set" in taken.err
+    assert home.run("install", "--venv", "env", "-r", "pylock.toml").code == 18, "what is remembered is judged, too"
+    assert home.run("lock", "liar", "-o", "pylock.new.toml").code == 0
+    assert home.run("install", "--venv", "env", "-r", "pylock.new.toml").out.split() == ["new==1.0", "old==2.0"]
 
 
 def uv_lock(home: Home, project: str, files: Mapping[str, str] | None = None) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -183,6 +184,8 @@ def test_a5_direct_wheel_is_refused_wherever_it_is_named(home: Home) -> None:
 
 def test_a6_e1_index_of_the_farm_answers_as_an_index_should(home: Home) -> None:
     home.upstream.add(Project(name="app"))
+    home.settings["WHEELFARM_TOKENS"] = str(home.root / "tokens.toml")
+    of_another_target = home.run("token", "create", "--id", "other", "--target", "other-*").out.strip()
     with held_farm(home) as told:
         page = told["url"].rstrip("/") + "/{}/"
         known = {"Authorization": f"Bearer {told['token']}"}
@@ -200,6 +203,8 @@ def test_a6_e1_index_of_the_farm_answers_as_an_index_should(home: Home) -> None:
                 refused = httpx.get(url, headers=headers)
                 assert refused.status_code == 401, url
                 assert "basic" in refused.headers["www-authenticate"].lower()
+            forbidden = httpx.get(url, headers={"Authorization": f"Bearer {of_another_target}"}).status_code
+            assert forbidden == (404 if url.endswith("/nothing") else 403), url
 
 
 def test_e3_unsafe_strategies_are_refused_and_error_codes_are_passed_over_only_where_written(home: Home) -> None:
@@ -286,6 +291,25 @@ def test_e5_credentials_of_netrc_are_sent_and_found_nowhere_else(home: Home) -> 
     assert set(home.upstream.authorizations) == {"Basic " + base64.b64encode(b"me@corp:p@:/%2B+secret").decode()}
     others = [path for path in home.root.rglob("*") if path.is_file() and path != netrc]
     assert not [path for path in others if b"+secret" in path.read_bytes()]
+    assert "+secret" not in done.out + done.err + home.farm_log()
+
+
+def test_e5_credentials_of_the_keyring_are_sent_and_found_nowhere(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    keyring = home.root / "bin" / "keyring"
+    keyring.parent.mkdir()
+    keyring.write_text(f'#!/bin/sh\n[ "$*" = \'get {home.upstream.url} me@corp\' ] && echo "p@:/%2B+$(echo secret)"\n')
+    keyring.chmod(0o755)
+    write_upstreams(home, {"name": "corp", "keyring": True, "username": "me@corp", **index_url(home.upstream)})
+
+    refused = install(home, "app", PATH="/usr/bin:/bin")
+    done = install(home, "app", PATH=f"{keyring.parent}{os.pathsep}{os.environ['PATH']}")
+
+    assert (refused.code, "keyring is not installed" in refused.err) == (2, True), refused.err
+    assert versions(done) == {"app": "1.0"}
+    assert set(home.upstream.authorizations) == {"Basic " + base64.b64encode(b"me@corp:p@:/%2B+secret").decode()}
+    kept = [path for path in home.root.rglob("*") if path.is_file()]
+    assert not [path for path in kept if b"+secret" in path.read_bytes()]
     assert "+secret" not in done.out + done.err + home.farm_log()
 
 

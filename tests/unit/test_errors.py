@@ -45,6 +45,7 @@ INTERFACE = {
     "conflict": 44,
     "install-failed": 40,
     "lock-outdated": 48,
+    "not-closed": 18,
     "policy": 17,
 }
 

@@ -149,6 +149,7 @@ CLASSES = {
     "no-solution": FailureClass.INPUT,
     "unknown-project": FailureClass.INPUT,
     "no-sdist": FailureClass.INPUT,
+    "not-closed": FailureClass.INPUT,
     "policy": FailureClass.INPUT,
     "metadata-unsettled": FailureClass.INPUT,
     "hash-mismatch": FailureClass.INPUT,

@@ -18,6 +18,7 @@ from wheelfarm.target import Target
 from wheelfarm.wheelhouse import Remembered
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from wheelfarm.chain import LocalSdist
@@ -43,6 +44,7 @@ class Asked:
     upgrade: bool
     retry: bool
     keep_going: bool
+    allow_unclosed: bool
 
     def read(self) -> Requirements:
         """The requirements, with the files that they name. Raises InputError."""
@@ -73,6 +75,9 @@ def asking_options(function: Verb) -> Verb:
         click.option("--offline", is_flag=True, help="Ask no upstream: resolve and build by what was brought before."),
         click.option("--retry", is_flag=True, help="Forget failures: build again what failed before."),
         click.option("--keep-going", is_flag=True, help="After a failure, build all the same what can be built."),
+        click.option(
+            "--allow-unclosed", is_flag=True, help="Take a lock even if its wheels require what it does not have."
+        ),
         click.option("--upgrade", is_flag=True, help="Resolve anew instead of taking up a resolution of the last day."),
         click.option(
             "-p", "--python", help="The environment or interpreter to build for: a path, a name or a version."
@@ -113,8 +118,10 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, environme
             policy = command.policy.identity
             remembered = command.wheelhouse.recall(requirements, target, local=identities, policy=policy)
             if remembered is not None:
+                _require_closed(command, asked, requirements, target, remembered.wheels)
                 return remembered
         known, local, wheels = _build(command, asked, requirements, target, sources)
+    _require_closed(command, asked, requirements, target, wheels)
     lines = [one.requirement for one in local]
     return command.wheelhouse.remember(
         requirements, target, wheels, local=identities, local_lines=lines, policy=known.identity
@@ -137,6 +144,24 @@ def _fetch(command: Command, lock: Path, wheels: "tuple[BuiltWheel, ...]") -> No
     with command.farm() as farm:
         for wheel in missing:
             farm.download(wheel, command.wheelhouse.wheel(wheel))
+
+
+def _require_closed(
+    command: Command, asked: Asked, requirements: Requirements, target: Target, wheels: "Sequence[BuiltWheel]"
+) -> None:
+    """Raise SetNotClosed where wheels of a lock, which was built as it stands, require what the lock has not; where
+    that is allowed, say so."""
+    if requirements.lock is None:
+        return
+    from wheelfarm.closure import not_closed, unsatisfied
+    from wheelfarm.wheel_metadata import read_wheel_metadata
+
+    told = {wheel: read_wheel_metadata(command.wheelhouse.wheel(wheel)) for wheel in wheels}
+    lacking = unsatisfied(told, target)
+    if lacking and not asked.allow_unclosed:
+        raise not_closed(requirements.lock.path, lacking)
+    for one in lacking:
+        command.reporter.say(f"note: {one}")
 
 
 def _packed(requirements: Requirements, target: Target) -> "AbstractContextManager[tuple[PackedSource, ...]]":

@@ -1,7 +1,6 @@
 """`wheelfarm why`: what a wheel was built from and with, and which requirement brought it."""
 
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +15,9 @@ from wheelfarm.errors import InputError
 from wheelfarm.explanation import Explanation, ResolvedSet, bringings
 from wheelfarm.explanation_text import explanation_lines
 from wheelfarm.installation import environment_to_build_for
-from wheelfarm.requirement_path import requires_dist_of
 from wheelfarm.target_markers import marker_environment
+from wheelfarm.wheel_metadata import read_wheel_metadata
 from wheelfarm.wheelhouse import PastResolution
-
-_METADATA_BYTES = 4 << 20
 
 
 @click.command("why")
@@ -78,16 +75,7 @@ def _resolved_set(command: Command, resolution: PastResolution) -> ResolvedSet:
         asked=resolution.asked,
         resolved_at=resolution.resolved_at,
         wheels=wheels,
-        requires_dist={name: _requires_dist(command.wheelhouse.wheel(wheel)) for name, wheel in wheels.items()},
+        requires_dist={
+            name: read_wheel_metadata(command.wheelhouse.wheel(wheel)).requires_dist for name, wheel in wheels.items()
+        },
     )
-
-
-def _requires_dist(path: Path) -> tuple[str, ...]:
-    """The Requires-Dist of a wheel of the wheelhouse; none where it is gone from there."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-            with archive.open(min(names, key=len)) as member:
-                return requires_dist_of(member.read(_METADATA_BYTES))
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return ()
