@@ -150,6 +150,7 @@ CLASSES = {
     "unknown-project": FailureClass.INPUT,
     "no-sdist": FailureClass.INPUT,
     "not-closed": FailureClass.INPUT,
+    "other-index": FailureClass.INPUT,
     "policy": FailureClass.INPUT,
     "metadata-unsettled": FailureClass.INPUT,
     "hash-mismatch": FailureClass.INPUT,
