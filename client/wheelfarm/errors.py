@@ -129,6 +129,12 @@ class BadSdist(WheelfarmError):
     code, exit_code, status = "bad-sdist", 15, 422
 
 
+class BadInterpreterArchive(WheelfarmError):
+    """An archive can't be kept as a Python distribution."""
+
+    code, exit_code, status = "bad-python", 19, 422
+
+
 class LockOutdated(WheelfarmError):
     """A lock is not what its requirements lead to now."""
 

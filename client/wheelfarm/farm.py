@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
     from wheelfarm.farm_status import FarmStatus
     from wheelfarm.forecast import Forecast
     from wheelfarm.garbage import GarbageReport, GarbageRules
+    from wheelfarm.interpreter import Interpreter
+    from wheelfarm.interpreter_source import Offer
 
 T = TypeVar("T")
 _NOTICED_S = 1.0
@@ -259,6 +261,24 @@ class Farm:
 
         body = {"rules": rules.to_json(), "dry_run": dry_run}
         return GarbageReport.from_json(self._call("POST", "/garbage", json=body, timeout=None).json())
+
+    def interpreters(self) -> "list[Interpreter]":
+        """Every Python distribution that the farm keeps: by key, of each the newest build first."""
+        from wheelfarm.interpreter import Interpreter
+
+        return [Interpreter.from_json(value) for value in self._call("GET", "/pythons").json()]
+
+    def keep_interpreter(self, archive: Path, offer: "Offer") -> "Interpreter":
+        """Bring a Python distribution in. Safe to repeat."""
+        from wheelfarm.interpreter import Interpreter
+
+        told = {"sha256": offer.sha256, "key": offer.key, "source": offer.told_url}
+        path = f"/pythons/{offer.build}/{offer.filename}"
+        return Interpreter.from_json(self._call("PUT", path, file=archive, params=told, timeout=None).json())
+
+    def remove_interpreter(self, interpreter: "Interpreter") -> None:
+        """Have a Python distribution given no more."""
+        self._call("DELETE", f"/pythons/{interpreter.build}/{interpreter.filename}")
 
     def explain(self, target: Target, **wanted: str) -> "Explanation":
         """Where a wheel comes from: that of a `filename` (and `sha256`), or the newest satisfying a `requirement`."""

@@ -17,6 +17,7 @@ from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.forecasts import forecast_operations
 from wheelfarm_services.garbage_routes import garbage_operations
 from wheelfarm_services.health_routes import health_operations
+from wheelfarm_services.interpreters.routes import interpreter_operations
 from wheelfarm_services.job_routes import job_operations
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_routes import local_operations
@@ -83,6 +84,7 @@ def operations_of(services: Services) -> list[Operation]:
         *overview_operations(ledger, requests, services.fleet, tenancy),
         *explanation_operations(store, tenancy),
         *garbage_operations(store),
+        *interpreter_operations(store),
         *local_operations(store, services.accounts, tenancy),
         *forecast_operations(store, ledger, services.sources, requests, tenancy),
     ]

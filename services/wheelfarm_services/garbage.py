@@ -1,9 +1,10 @@
 """Garbage collection: what of the store nothing leads to any more, removed while the farm works.
 
-Marking is by digest: whatever document that stays (index entry, manifest, plan, open request, remembered resolution)
-names a digest anywhere, keeps all that lies under it. What is younger than a cut-off taken at the beginning is never
-touched, and what is put or asked for again counts as new, so that a build under way loses nothing. Documents go before
-what they name: killed at any moment, a run leaves a store that is whole, and the next one goes on.
+Marking is by digest: whatever document that stays (index entry, manifest, plan, open request, remembered resolution,
+record of an interpreter) names a digest anywhere, keeps all that lies under it. What is younger than a cut-off taken at
+the beginning is never touched, and what is put or asked for again counts as new, so that a build under way loses
+nothing. Documents go before what they name: killed at any moment, a run leaves a store that is whole, and the next one
+goes on.
 
 Names that wheels were given are never given back, so claims stay for ever.
 """
@@ -24,7 +25,7 @@ _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _READERS = 8
 _AT_ONCE = 256
 _DAY_S = 86400.0
-_BY_DIGEST = ("wheels", "sdists", "local", "metadata", "requires")
+_BY_DIGEST = ("wheels", "sdists", "local", "metadata", "requires", "interpreters")
 """Folders whose objects lie under the digest of what they belong to, in the order in which they are removed."""
 
 
@@ -77,8 +78,8 @@ class _Collection:
 
     def _mark(self) -> _Marks:
         marks = _Marks()
-        for found, data in self._read("index/", "locks/", "requests/"):
-            kept = found.modified_at >= self._unused or found.key.startswith("index/")
+        for found, data in self._read("index/", "locks/", "requests/", "pythons/"):
+            kept = found.modified_at >= self._unused or found.key.startswith(("index/", "pythons/"))
             if kept and found.key not in self._gone:
                 marks.digests.update(_DIGEST.findall(data))
         for found, data in self._read("manifests/"):

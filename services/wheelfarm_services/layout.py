@@ -4,7 +4,9 @@ import re
 
 from wheelfarm.job import Job
 
-_BLOB = re.compile(r"(?:(?:sdists|local|wheels)/([0-9a-f]{64})/(?:sdist|archive|[^/]+\.whl)|patches/([0-9a-f]{64}))")
+_BLOB = re.compile(
+    r"(?:(?:sdists|local|wheels|interpreters)/([0-9a-f]{64})/(?:sdist|archive|[^/]+\.whl)|patches/([0-9a-f]{64}))"
+)
 
 
 def sdist(sha256: str) -> str:
@@ -155,6 +157,26 @@ def target(name: str, revision: str) -> str:
 def target_definitions(name: str) -> str:
     """The folder of a target's definitions, one a revision."""
     return f"targets/{name}/"
+
+
+def interpreter_archive(sha256: str) -> str:
+    """The archive of a Python distribution."""
+    return f"interpreters/{sha256}/archive"
+
+
+def interpreters() -> str:
+    """The folder of the records of Python distributions, a folder a build."""
+    return "pythons/"
+
+
+def interpreters_of_build(build: str) -> str:
+    """The folder of those of one build."""
+    return f"{interpreters()}{build}/"
+
+
+def interpreter(build: str, filename: str) -> str:
+    """The record of the Python distribution whose archive has that name in that build."""
+    return f"{interpreters_of_build(build)}{filename}.json"
 
 
 def grant(tenant: str, thing: str, name: str) -> str:

@@ -9,7 +9,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from wheelfarm.digest import SHA256
-from wheelfarm.errors import FarmUnavailable, InputError, TooLarge
+from wheelfarm.errors import InputError
 from wheelfarm.job import SDIST_FILENAME, JobKind, Sdist
 from wheelfarm.token_file import Scope
 from wheelfarm.tree import MOST_BYTES
@@ -19,6 +19,7 @@ from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.local_sources import LocalSources, unknown_local
 from wheelfarm_services.operation import BYTES, Answer, Operation, Parameter
 from wheelfarm_services.parameters import RESOLUTION_ID, SDIST
+from wheelfarm_services.received_file import receive_file
 from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy, Thing
 
@@ -36,7 +37,7 @@ def local_operations(
         sha256, filename = http.path_params["sha256"], http.query_params.get("filename", "")
         with TemporaryDirectory(prefix="wheelfarm-local-") as folder:
             path = Path(folder) / "archive"
-            await _receive(http, path, most_bytes)
+            await receive_file(http, path, most_bytes)
             await run_in_threadpool(sources.take, sha256, path)
         await run_in_threadpool(tenancy.grant, principal_of(http).tenant, Thing.LOCAL, [sha256])
         sdist = await run_in_threadpool(sources.as_sdist, sha256, filename) if filename else None
@@ -85,16 +86,3 @@ def local_operations(
             answers={204: Answer(told="Done.")},
         ),
     ]
-
-
-async def _receive(http: HttpRequest, path: Path, most_bytes: int) -> None:
-    size = 0
-    with path.open("wb") as file:
-        async for chunk in http.stream():
-            size += len(chunk)
-            if size > most_bytes:
-                raise TooLarge(f"What was sent is larger than {most_bytes >> 20} MiB.")
-            try:
-                file.write(chunk)
-            except OSError as error:
-                raise FarmUnavailable(f"The farm can't keep what was sent: {error.strerror}.") from error

@@ -14,14 +14,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal
 
+from wheelfarm.bounded_tar import bounded_members
 from wheelfarm.errors import BadSdist
 from wheelfarm.job import TREE_VERSION, Sdist
 
 _MEMBER_BYTES = {"PKG-INFO": 4 << 20, "pyproject.toml": 512 << 10}
-_HEADER_BYTES = 64 << 10  # tarfile reads one in quadratic time before Python 3.11.10 and 3.12.6 (CVE-2024-6232)
-_GLOBAL_HEADERS = 100
 _LINE_DOTS = 1000
 _UNPACKED_BYTES = 8 << 30
 _MEMBERS = 500_000
@@ -74,46 +73,6 @@ def bad_archive(sdist: Sdist, reason: str) -> BadSdist:
     )
 
 
-class _BoundedTarInfo(tarfile.TarInfo):
-    """A member whose header can't make `tarfile` hold much: extended headers are small, sizes not negative, and there
-    are no sparse files, whose maps have no bound."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        return cls._judged(super().frombuf(buf, encoding, errors))
-
-    @classmethod
-    def _frombuf(cls, *arguments: Any, **options: Any) -> Self:
-        """What patched and newer interpreters (Debian's 3.11.2 among them) read headers with instead."""
-        return cls._judged(super()._frombuf(*arguments, **options))  # type: ignore[misc]
-
-    @classmethod
-    def _judged(cls, info: Self) -> Self:
-        extended = info.type not in tarfile.SUPPORTED_TYPES or info.type in tarfile.GNU_TYPES
-        if info.size < 0 or (extended and info.size > _HEADER_BYTES):
-            raise tarfile.ReadError(f"a header states {info.size} bytes")
-        if info.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError("it has a sparse member")
-        return info
-
-    def _proc_gnusparse_10(self, *_: object) -> None:
-        raise tarfile.ReadError("it has a sparse member")
-
-
-class _Counted(io.RawIOBase):
-    """A decompressed stream that ends in an error past the limit."""
-
-    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
-        self._stream, self._limit, self._left = stream, limit, limit
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(min(size, 1 << 20) if size >= 0 else 1 << 20)
-        self._left -= len(data)
-        if self._left < 0:
-            raise OSError(f"it unpacks to more than {self._limit} bytes")
-        return data
-
-
 class BoundedReads(io.RawIOBase):
     """A file of which no more than `_ZIP_READ_BYTES` are read at once."""
 
@@ -146,25 +105,14 @@ class _Member:
 
 
 def _tar_members(file: BinaryIO, unpacked_bytes: int) -> Iterator[_Member]:
-    stream = _Counted(gzip.GzipFile(fileobj=file), unpacked_bytes)
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_BoundedTarInfo) as archive:
-        for number, info in enumerate(archive):
-            if number > _MEMBERS:
-                raise OSError(f"it has more than {_MEMBERS} members")
-            if info.size < 0:  # an extended header can say so, and older interpreters believe it
-                raise OSError(f"{info.name!r} states {info.size} bytes")
-            if len(archive.pax_headers) > _GLOBAL_HEADERS:
-                raise OSError(f"it has more than {_GLOBAL_HEADERS} global headers")
-            # tarfile would keep every member, with all of its headers
-            archive.members.clear()  # type: ignore[attr-defined]
-            data = archive.extractfile(info) if info.isreg() else io.BytesIO()
-            kind: Literal["file", "folder", "special"] = "file" if info.isreg() else "special"
-            yield _Member(
-                path=info.name,
-                kind="folder" if info.isdir() else kind,
-                size=info.size,
-                read=(data or io.BytesIO()).read,
-            )
+    stream = gzip.GzipFile(fileobj=file)
+    for info, data in bounded_members(stream, most_bytes=unpacked_bytes, most_members=_MEMBERS):
+        yield _Member(
+            path=info.name,
+            kind="folder" if info.isdir() else "special" if data is None else "file",
+            size=info.size,
+            read=(data or io.BytesIO()).read,
+        )
 
 
 def _zip_members(file: BinaryIO) -> Iterator[_Member]:

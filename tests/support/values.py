@@ -2,6 +2,7 @@
 
 import hashlib
 
+from wheelfarm.interpreter import Interpreter
 from wheelfarm.job import Job, JobKind, Sdist
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
@@ -78,3 +79,15 @@ def make_worker_record(name: str = "w1", *targets: Target) -> WorkerRecord:
         version="1",
         started_at=900.0,
     )
+
+
+def make_interpreter(**changes: str) -> Interpreter:
+    """A distribution that was never packed."""
+    given = {
+        "key": "cpython-3.12.1-linux-x86_64-gnu",
+        "build": "20261120",
+        "sha256": "5" * 64,
+        "root": "python",
+    } | changes
+    named = {"filename": f"python-{given['build']}.tar.gz", "prefix": "/install", "source": ""}
+    return Interpreter(size=10, **(named | given))

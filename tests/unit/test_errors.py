@@ -47,6 +47,7 @@ INTERFACE = {
     "lock-outdated": 48,
     "not-closed": 18,
     "policy": 17,
+    "bad-python": 19,
 }
 
 

@@ -20,6 +20,7 @@ from tests.support.ledger import make_record
 from tests.support.projects import Project
 from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 from tests.unit.test_api import RESOLUTION, STATIC, TOKEN, Farm, put_log, submit
+from tests.unit.test_interpreter_routes import python_archive
 from wheelfarm.job import JobState
 from wheelfarm.resolution import source_index_path
 from wheelfarm_services import layout
@@ -36,6 +37,7 @@ CONTENT_DECIDES = {
     "forecasts",
     "explanation",
     "collectGarbage",
+    "keepPython",
 }
 """What is well-formed is refused all the same where a digest, a target or a requirement in it is not what it says."""
 
@@ -144,6 +146,16 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     answer = client.put(path, content=data, params={"filename": "mine-1.0.tar.gz"})
     yield "sendLocal", answer
     yield "seeLocal", client.put(f"/resolutions/{RESOLUTION}/local", json=[answer.json()["sdist"]])
+    data, build = python_archive(), "/pythons/20261120/"
+    told = {"sha256": hashlib.sha256(data).hexdigest(), "key": "cpython-3.12.1-linux-x86_64-gnu"}
+    yield "keepPython", client.put(f"{build}x.tar.gz", content=data, params=told)
+    yield "pythons", client.get("/pythons")
+    for path, name in (("/pythons/downloads.json", ""), (f"{build}downloads.json", "OfBuild")):
+        answer = client.get(path)
+        yield f"pythonDownloads{name}", answer
+        yield f"pythonDownloads{name}", client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+    yield "pythonArchive", client.get(f"{build}x.tar.gz")
+    yield "removePython", client.delete(f"{build}x.tar.gz")
     asked = {"target": target.name, "target_revision": target.revision, "sdists": [asdict(sdist)]}
     yield "collectGarbage", client.post("/garbage", json={"dry_run": True})
     yield "forecasts", client.post("/forecasts", json=asked)

@@ -1,0 +1,21 @@
+"""Bodies of requests that are files: received piece by piece, and bounded."""
+
+from pathlib import Path
+
+from starlette.requests import Request as HttpRequest
+
+from wheelfarm.errors import FarmUnavailable, TooLarge
+
+
+async def receive_file(http: HttpRequest, path: Path, most_bytes: int) -> None:
+    """Write a request's body to `path`. Raises TooLarge, or FarmUnavailable where there is no room for it."""
+    size = 0
+    with path.open("wb") as file:
+        async for chunk in http.stream():
+            size += len(chunk)
+            if size > most_bytes:
+                raise TooLarge(f"What was sent is larger than {most_bytes >> 20} MiB.")
+            try:
+                file.write(chunk)
+            except OSError as error:
+                raise FarmUnavailable(f"The farm can't keep what was sent: {error.strerror}.") from error
