@@ -16,7 +16,7 @@ from posixpath import dirname, normpath
 from typing import IO, Any, BinaryIO
 
 from wheelfarm.bounded_tar import Readable, bounded_members
-from wheelfarm.errors import BadInterpreterArchive, FarmUnavailable, MachineUnfit
+from wheelfarm.errors import BadInterpreterArchive, DiskFull, MachineUnfit
 
 MOST_BYTES = 1 << 30
 _UNPACKED_BYTES = 8 << 30
@@ -114,7 +114,7 @@ def _members(archive: Path, filename: str) -> Iterator[Iterator[tuple[tarfile.Ta
             yield bounded_members(stream, most_bytes=_UNPACKED_BYTES, most_members=_MEMBERS)
         except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise FarmUnavailable(f"{filename} can't be unpacked: {error.strerror}.") from error
+                raise DiskFull(f"{filename} can't be unpacked: {error.strerror}.") from error
             raise _bad(filename, str(error)) from error
         except Exception as error:
             if type(error).__name__ != "ZstdError":
