@@ -8,7 +8,7 @@ from wheelfarm import __version__
 
 _VERBS = (
     *("install", "build", "lock", "plan", "why", "logs", "status", "cancel", "doctor", "recipe", "policy", "config"),
-    *("up", "worker", "services", "python", "gc", "token", "completion"),
+    *("target", "up", "worker", "services", "python", "gc", "token", "completion"),
 )
 
 

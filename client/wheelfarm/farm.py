@@ -132,6 +132,10 @@ class Farm:
         """Make a target known to the farm; repeating it changes nothing."""
         self._call("PUT", f"/targets/{target.name}/{target.revision}", json=target.to_json())
 
+    def targets(self) -> list[Target]:
+        """The targets that the farm's workers serve now, those of the latest workers first."""
+        return [Target.from_json(target) for target in self._call("GET", "/targets").json()]
+
     def submit(
         self,
         kind: JobKind,

@@ -180,13 +180,13 @@ def _rule(table: Table, patches: Mapping[str, str]) -> Rule:
         raise table.refused("patches", f"there is no {absent[0]!r} beside it")
     recipe = Recipe(
         reason=reason,
-        environment=_environment(table),
+        environment=read_environment(table),
         config_settings=_config_settings(table),
         build_requirements=table.requirements("build-requirements"),
         extra_build_requirements=table.requirements("extra-build-requirements") or (),
         build_constraints=table.requirements("build-constraints") or (),
         patches=tuple(patches[name] for name in names),
-        limits=_limits(table),
+        limits=read_limits(table),
     )
     rule = Rule(versions=table.specifier("versions"), python=table.specifier("python"), recipe=recipe)
     table.end()
@@ -200,7 +200,8 @@ def _patch_names(table: Table) -> list[str]:
     return names
 
 
-def _environment(table: Table) -> dict[str, str]:
+def read_environment(table: Table) -> dict[str, str]:
+    """The variables under `environment`: none of the farm's own. Raises InputError."""
     found = table.take("environment", dict, {})
     for name, value in found.items():
         if not _VARIABLE.fullmatch(name) or _RESERVED.fullmatch(name):
@@ -218,7 +219,8 @@ def _config_settings(table: Table) -> dict[str, str | Sequence[str]]:
     return found
 
 
-def _limits(table: Table) -> RecipeLimits:
+def read_limits(table: Table) -> RecipeLimits:
+    """The limits under `limits`. Raises InputError."""
     limits = Table(table.take("limits", dict, {}), f"{table.origin}, limits")
     found = {}
     for name in (one.name for one in fields(RecipeLimits)):

@@ -16,6 +16,7 @@ Addressing = Literal["auto", "path", "virtual"]
 _PREFIX = "WHEELFARM_"
 _OF_PATHS = ("file", "redis+socket")
 """URL schemes that name a path of this machine, not a host."""
+RESOURCE_CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_!+=~-][A-Za-z0-9._!+=~-]*)*")
 
 
@@ -56,6 +57,10 @@ class Settings:
     """Whether the source index asks no upstream: it lists and gives what is in the store."""
     recipes: Path = Path()
     """The operator's own recipe files; one of a project that the farm has a recipe for replaces it."""
+    targets: Path = Path()
+    """The folder of the target definitions and root filesystems of this machine (docs/targets.md)."""
+    resource_class: str = ""
+    """What a worker's machine is good for, as its operator calls it: targets of that class are built on such alone."""
     policy: Path = Path()
     """The policy file: what may enter the farm (docs/policy.md)."""
     s3_endpoint: str = ""
@@ -87,6 +92,7 @@ class Settings:
         values = {
             "store": _default_store(environment),
             "cache": str(_default_cache(environment)),
+            "targets": str(_default_targets(environment)),
             "slots": _cores(),
         }
         values |= {known[name]: value for name, value in given.items() if value and name in known}
@@ -126,6 +132,10 @@ def _default_store(environment: Mapping[str, str]) -> str:
 
 def _default_cache(environment: Mapping[str, str]) -> Path:
     return _xdg(environment, "XDG_CACHE_HOME", ".cache") / "wheelfarm"
+
+
+def _default_targets(environment: Mapping[str, str]) -> Path:
+    return _xdg(environment, "XDG_DATA_HOME", ".local/share") / "wheelfarm-targets"
 
 
 def _xdg(environment: Mapping[str, str], variable: str, fallback: str) -> Path:
@@ -264,6 +274,8 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "build_cores": _number(int, 0, 1024),
     "recipes": _path,
     "policy": _path,
+    "targets": _path,
+    "resource_class": _matching(RESOURCE_CLASS, "lower-case letters, digits, . _ and -, 100 at most"),
     "logs": _path,
     "log_format": _one_of("text", "json"),
     "metrics": _address,

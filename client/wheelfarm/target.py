@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 HOST_QUEUE = "host"
 
-_PROBE = """
+INTERPRETER_PROBE = """
 import json, sys, sysconfig
 SHORT = {"alpha": "a", "beta": "b", "candidate": "rc"}  # as PEP 440 has them
 variables = dict(sysconfig.get_config_vars())
@@ -52,7 +52,9 @@ class Target:
     """Interpreter, ABI, platform and build environment of a wheel.
 
     `revision` is the digest of all that may change what is built; `queue` the Celery queue whose workers can build for
-    it; `python` and `prefix` the base interpreter and its prefix; `sandbox` the back end ("none": unconfined).
+    it; `python` and `prefix` the base interpreter and its prefix; `sandbox` the back end ("none": unconfined); `root`
+    the sha256 of the root filesystem's archive, where it is not this machine's own; `variant` tells targets apart
+    whose wheels bear the same tags.
     """
 
     name: str
@@ -64,6 +66,9 @@ class Target:
     abi: str
     platform: str
     sandbox: str = "bubblewrap"
+    root: str = ""
+    tag_policy: str = "native"
+    variant: str = ""
 
     @property
     def machine(self) -> str:
@@ -85,6 +90,7 @@ class Target:
         if not isinstance(value, Mapping):
             raise InputError("target: an object is expected.")
         names = list(cls.__slots__)
+        value = {**LATER_FIELDS, **value}
         forms = {"name": TARGET_NAME, "queue": TARGET_NAME, "revision": SHA256}
         wrong = [
             name
@@ -94,6 +100,10 @@ class Target:
         if wrong or set(value) - set(names):
             raise InputError(f"target: malformed or unknown fields: {sorted({*wrong, *(set(value) - set(names))})}")
         return cls(**value)
+
+
+LATER_FIELDS = {"root": "", "tag_policy": "native", "variant": ""}
+"""What targets that were put down by earlier versions of the farm don't say."""
 
 
 def native_tags(target: Target) -> "frozenset[Tag]":
@@ -134,10 +144,7 @@ def host_target(python: Path, *, sandbox: str, memory: Path, patience_s: float =
 
 def _read_host_target(python: Path, sandbox: str, patience_s: float) -> Target:
     facts = _probe(python, patience_s)
-    if facts["implementation"] != "cpython":
-        raise _bad_kind(python, f"{facts['implementation']}, and the farm builds for CPython only")
-    if tuple(map(int, re.findall(r"\d+", facts["version"])[:2])) < OLDEST_PYTHON:
-        raise _bad_kind(python, f"CPython {facts['version']}, and builds run on 3.10 or later")
+    require_suitable(python, facts)
     executable = Path(facts["executable"]).resolve()
     identity = [
         str(executable),
@@ -161,21 +168,34 @@ def _read_host_target(python: Path, sandbox: str, patience_s: float) -> Target:
     )
 
 
-def _probe(python: Path, patience_s: float) -> dict[str, Any]:
-    """Facts of an interpreter, asked without its site-packages, whose `.pth` files would run."""
-    said, status = _said_by([str(python), "-I", "-S", "-c", _PROBE], patience_s)
+def require_suitable(python: Path, facts: Mapping[str, Any]) -> None:
+    """Raise BadInterpreter unless the farm can build for an interpreter that tells these facts of itself."""
+    if facts["implementation"] != "cpython":
+        raise _bad_kind(python, f"{facts['implementation']}, and the farm builds for CPython only")
+    if tuple(map(int, re.findall(r"\d+", facts["version"])[:2])) < OLDEST_PYTHON:
+        raise _bad_kind(python, f"CPython {facts['version']}, and builds run on 3.10 or later")
+
+
+def read_facts(said: str) -> dict[str, Any] | None:
+    """The facts that INTERPRETER_PROBE printed last; None where it did not."""
     try:
         facts = json.loads(said.splitlines()[-1])
-        complete = isinstance(facts, dict) and facts.keys() >= _FACTS
     except (IndexError, ValueError, RecursionError):
-        complete = False
+        return None
+    return facts if isinstance(facts, dict) and facts.keys() >= _FACTS else None
+
+
+def _probe(python: Path, patience_s: float) -> dict[str, Any]:
+    """Facts of an interpreter, asked without its site-packages, whose `.pth` files would run."""
+    said, status = _said_by([str(python), "-I", "-S", "-c", INTERPRETER_PROBE], patience_s)
+    facts = read_facts(said)
     if status is None:
         raise _bad(python, f"it did not answer within {patience_s:g} s")
     if status != 0:
         raise _bad(python, f"asked for its version it ended with status {status} ({said[-300:].strip() or 'silently'})")
-    if not complete:
+    if facts is None:
         raise _bad(python, f"asked for its version it said {said[:100]!r}")
-    return dict(facts)
+    return facts
 
 
 def _said_by(command: list[str], patience_s: float) -> tuple[str, int | None]:

@@ -50,9 +50,13 @@ class Principal:
                 hint="Ask those who run the farm for a token with that scope.",
             )
 
+    def may_use(self, target: str) -> bool:
+        """Whether the token is for a target of that name."""
+        return not self.targets or any(fnmatchcase(target, pattern) for pattern in self.targets)
+
     def require_target(self, name: str) -> None:
         """Raises Forbidden naming the target that the token is not for."""
-        if self.targets and not any(fnmatchcase(name, pattern) for pattern in self.targets):
+        if not self.may_use(name):
             raise Forbidden(
                 f"The token {self.token!r} is not for the target {name!r}, but for {', '.join(self.targets)}.",
                 hint="Ask those who run the farm for a token for that target.",

@@ -120,6 +120,13 @@ def request_operations(requests: Requests, ledger: Ledger, access: Access) -> li
     gone = Answer(told="Done.")
     return [
         Operation(
+            name="listTargets",
+            path="/targets",
+            endpoint=endpoints.targets,
+            told="The targets that workers serve now; of an embedded farm none, whose commands define their own.",
+            answers={200: Answer(told="The targets.", shape=list[Target])},
+        ),
+        Operation(
             name="registerTarget",
             method="PUT",
             path="/targets/{name}/{revision}",
@@ -202,6 +209,11 @@ class _Endpoints:
             raise InputError("target: the path and the body name different targets.")
         await run_in_threadpool(self.requests.register, target)
         return Response(status_code=204)
+
+    def targets(self, http: HttpRequest) -> Response:
+        principal = principal_of(http)
+        served = (target for target in self.requests.served_targets() if principal.may_use(target.name))
+        return JSONResponse([target.to_json() for target in served])
 
     async def submit(self, http: HttpRequest) -> Response:
         principal = principal_of(http)

@@ -279,6 +279,10 @@ class Requests:
         """A client names the target that it wants wheels for. Raises NoWorker for one that nobody ever served."""
         self._targets.register(target)
 
+    def served_targets(self) -> list[Target]:
+        """The targets that workers of a fleet serve now."""
+        return self._targets.served()
+
     def job(self, prefix: str) -> JobStatus:
         """The job whose id begins with `prefix`. Raises NotFound when there is none or more than one."""
         found = self._ledger.find(prefix) if re.fullmatch(r"[0-9a-f]{4,64}", prefix) else []

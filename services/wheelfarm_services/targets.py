@@ -26,6 +26,10 @@ class Targets(Protocol):
         """Raise NoWorker unless somebody can build for a target now."""
         ...
 
+    def served(self) -> list[Target]:
+        """The targets that clients may name because somebody serves them now, those of the latest workers first."""
+        ...
+
 
 class RegisteredTargets:
     """The targets of an embedded farm: its commands are run on its machine by its user, so they name what they like."""
@@ -34,13 +38,17 @@ class RegisteredTargets:
         self._store = store
 
     def register(self, target: Target) -> None:
-        self._store.put_new(layout.target(target.name, target.revision), json.dumps(target.to_json()).encode())
+        if self._store.size(layout.target(target.name, target.revision)) is None:
+            define(self._store, target)
 
     def known(self, name: str, revision: str) -> Target:
         return replace(stored_target(self._store, name, revision), queue=HOST_QUEUE)
 
     def require_served(self, target: Target) -> None:
         """The farm's own worker, which its keeper sees to, serves them all."""
+
+    def served(self) -> list[Target]:
+        return []
 
 
 class ServedTargets:
@@ -61,6 +69,11 @@ class ServedTargets:
     def require_served(self, target: Target) -> None:
         self._fleet.require(target.name, target.revision)
 
+    def served(self) -> list[Target]:
+        workers = sorted(self._fleet.workers(), key=lambda worker: -worker.record.started_at)
+        named = dict.fromkeys((one.name, one.revision) for worker in workers for one in worker.record.targets)
+        return [stored_target(self._store, *name) for name in named]
+
 
 def queue_of(target: Target) -> str:
     """The queue of a fleet's target: one for each revision, since a worker can build for its own alone."""
@@ -68,10 +81,34 @@ def queue_of(target: Target) -> str:
 
 
 def define(store: Store, target: Target) -> None:
-    """Put down a target as its worker defines it, whatever was there."""
+    """Put down a target as its worker defines it, whatever was there. Raises InputError where the index of that name
+    has wheels of another kind."""
     key, data = layout.target(target.name, target.revision), json.dumps(target.to_json()).encode()
     if store.get(key) != data:
+        _require_same_kind(store, target)
         store.put(key, data)
+
+
+def _require_same_kind(store: Store, target: Target) -> None:
+    """Native and portable wheels, and those of different variants or Pythons, never stand on one index."""
+    own = _kind(target)
+    for key in store.list(layout.target_definitions(target.name)):
+        other = _kind(Target.from_json(json.loads(store.get(key) or b"{}")))
+        if different := [name for name in own if own[name] != other[name]]:
+            told = ", ".join(f"{name} {own[name] or 'none'} (not {other[name] or 'none'})" for name in different)
+            raise InputError(
+                f"The index of the target {target.name} has wheels of another kind than it asks for now: {told}.",
+                hint="Give the changed target another name.",
+            )
+
+
+def _kind(target: Target) -> dict[str, str]:
+    return {
+        "tag policy": target.tag_policy,
+        "variant": target.variant,
+        "ABI": target.abi,
+        "platform": target.platform,
+    }
 
 
 def stored_target(store: Store, name: str, revision: str) -> Target:

@@ -140,7 +140,7 @@ def test_worker_that_cannot_serve_says_why(home: Home, farm: SeparateFarm) -> No
     assert wait_until(lambda: "worker serves" in first.said, 60), first.said
     refused = {
         ("--name", "w1"): "A worker named w1 runs already",
-        ("--target", "debian12"): "'debian12' is no target of a worker",
+        ("--target", "debian12"): "knows no target 'debian12'. Known: host.",
         ("--name", "../w"): "WHEELFARM_WORKER='../w' is not accepted",
     }
     for words, reason in refused.items():

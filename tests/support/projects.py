@@ -29,18 +29,34 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     metadata += "".join("Requires-Dist: %s\\n" % requirement for requirement in TINY["requires_dist"])
     metadata += "Requires-Python: %s\\n" % TINY["requires_python"] if TINY["requires_python"] else ""
     files = {path: text.encode() for path, text in TINY["modules"].items()}
+    tag = compiled(files) if TINY["extension"] else "py3-none-any"
     files[info + "/METADATA"] = metadata.encode()
-    files[info + "/WHEEL"] = b"Wheel-Version: 1.0\\nGenerator: tiny\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    told = "Wheel-Version: 1.0\\nGenerator: tiny\\nRoot-Is-Purelib: %s\\nTag: %s\\n"
+    files[info + "/WHEEL"] = (told % ("true" if tag.endswith("any") else "false", tag)).encode()
     record = ""
     for path, data in sorted(files.items()):
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
         record += "%s,sha256=%s,%d\\n" % (path, digest, len(data))
     files[info + "/RECORD"] = (record + info + "/RECORD,,\\n").encode()
-    name = stem + "-py3-none-any.whl"
+    name = stem + "-" + tag + ".whl"
     with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
         for path, data in files.items():
             wheel.writestr(zipfile.ZipInfo(path, (2020, 9, 13, 12, 26, 40)), data)
     return name
+
+def compiled(files):
+    import shlex, subprocess, sys, sysconfig
+
+    module = TINY["wheel_name"].replace("-", "_") + "_c"
+    name = module + sysconfig.get_config_var("EXT_SUFFIX")
+    with open(module + ".c", "w") as file:
+        file.write(TINY["extension"])
+    flags = shlex.split(os.environ.get("CFLAGS", "")) + ["-shared", "-fPIC", "-I" + sysconfig.get_path("include")]
+    subprocess.check_call(["gcc"] + flags + [module + ".c", "-o", name] + TINY["extension_flags"])
+    with open(name, "rb") as file:
+        files[name] = file.read()
+    python = "cp%d%d" % sys.version_info[:2]
+    return "-".join([python, python, sysconfig.get_platform().replace("-", "_")])
 
 def build_sdist(sdist_directory, config_settings=None):
     import tarfile
@@ -78,6 +94,10 @@ class Project:
     wheel_name: str = ""
     wheel_version: str = ""
     modules: Mapping[str, str] = field(default_factory=dict)
+    extension: str = ""
+    """The C source of an extension module named like the project with `_c`; its CFLAGS are the environment's."""
+    extension_flags: Sequence[str] = ()
+    """What follows its source on the compiler's command line."""
     uploaded: str = ""
     """When its sdist was uploaded (ISO 8601), where the index tells."""
 
@@ -97,6 +117,8 @@ class Project:
             "asks": list(self.asks),
             **self._told_by_wheel(),
             "pkg_info": self._pkg_info(),
+            "extension": self.extension,
+            "extension_flags": list(self.extension_flags),
             "wheel_name": self.wheel_name or self.name,
             "wheel_version": self.wheel_version or self.version,
             "modules": dict(self.modules) or {f"{module}/__init__.py": f"VERSION = {self.version!r}\n"},

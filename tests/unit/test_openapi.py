@@ -109,6 +109,7 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     yield "readiness", client.get("/readyz")
     yield "metrics", client.get("/metrics")
     yield "registerTarget", client.put(f"/targets/{target.name}/{target.revision}", json=target.to_json())
+    yield "listTargets", client.get("/targets")
     yield "submitRequest", submit(farm)
     yield "changeRequest", client.patch(f"/requests/{RESOLUTION}", json={"priority": 1})
     yield "requestStatus", client.get(f"/requests/{RESOLUTION}")

@@ -45,6 +45,8 @@ def test_every_field_is_read_from_its_variable() -> None:
         "build_memory_mib": "512",
         "build_disk_mib": "1024",
         "worker": "w1",
+        "targets": "/srv/targets",
+        "resource_class": "large",
     }
     assert read(**given) == Settings(
         url="https://farm.example:8443",
@@ -60,6 +62,8 @@ def test_every_field_is_read_from_its_variable() -> None:
         build_memory_mib=512,
         build_disk_mib=1024,
         worker="w1",
+        targets=Path("/srv/targets"),
+        resource_class="large",
     )
 
 

@@ -14,7 +14,7 @@ from packaging.tags import Tag
 
 from tests.support.values import make_target
 from wheelfarm.errors import BadInterpreter, InputError
-from wheelfarm.target import Target, host_target, native_tags
+from wheelfarm.target import LATER_FIELDS, Target, host_target, native_tags
 
 
 def test_target_survives_its_way_over_the_wire() -> None:
@@ -43,7 +43,7 @@ def test_malformed_target_is_refused_by_its_field(field: str, value: Any) -> Non
         Target.from_json({**asdict(make_target()), field: value})
 
 
-@pytest.mark.parametrize("field", list(asdict(make_target())))
+@pytest.mark.parametrize("field", [name for name in asdict(make_target()) if name not in LATER_FIELDS])
 def test_target_that_lacks_a_field_is_refused(field: str) -> None:
     value = {name: held for name, held in asdict(make_target()).items() if name != field}
     with pytest.raises(InputError, match=field):

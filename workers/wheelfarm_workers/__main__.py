@@ -10,7 +10,6 @@ import time
 import uuid
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import click
 
@@ -33,13 +32,14 @@ from wheelfarm_workers.cache_bound import CacheBound
 from wheelfarm_workers.drain import Drain
 from wheelfarm_workers.driver import lay_out_driver
 from wheelfarm_workers.failure import disk_full
+from wheelfarm_workers.grounds import DefinedGrounds, Definitions
 from wheelfarm_workers.job_run import JobRunner
 from wheelfarm_workers.patient_store import PatientStore, open_patiently
 from wheelfarm_workers.pipeline import Pipeline
 from wheelfarm_workers.presence import Presence
-from wheelfarm_workers.sandbox import Limits, Sandbox
-from wheelfarm_workers.sandbox.bubblewrap import BubblewrapSandbox
-from wheelfarm_workers.sandbox.unconfined import UnconfinedSandbox
+from wheelfarm_workers.roots import Roots
+from wheelfarm_workers.sandbox import Limits
+from wheelfarm_workers.sandbox.back_ends import BackEnds
 from wheelfarm_workers.serving import serve
 from wheelfarm_workers.targets import OwnTargets, RegisteredTargets, own_target, read_again
 from wheelfarm_workers.workplace import clear_abandoned, open_workplace
@@ -54,7 +54,7 @@ _PLANNING = 1
 
 @click.command()
 @click.argument("queues", nargs=-1)
-@click.option("--target", "targets", multiple=True, help="A target to build for: host or host:PYTHON.")
+@click.option("--target", "targets", multiple=True, help="What to build for: host, host:PYTHON or a definition's name.")
 @click.option("--json", "as_json", is_flag=True, help="Tell as JSON what keeps the worker from running.")
 def main(queues: tuple[str, ...], targets: tuple[str, ...], as_json: bool) -> None:
     """Run a worker. The QUEUES are those of an embedded farm, whose commands register what they want wheels for."""
@@ -82,20 +82,27 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         workplace = open_workplace(cache / "work", name)
         stack.callback(workplace.close)
         clear_abandoned(cache / "work")
-        sandbox = open_sandbox(settings, workplace.path)
-        stack.callback(sandbox.close)
-        sandbox.probe()
+        back_ends = stack.enter_context(BackEnds(slots=settings.slots, work=workplace.path))
+        back_ends.back_end(settings.sandbox)
         app = celery_app(settings.broker)
         ledger = Ledger(settings.broker, wake=Wakeups(app))
         ending = threading.Event()
         opened = open_patiently(partial(open_store, settings, create=False), patience_s=_BEGINNING_S)
         store = PatientStore(opened, patience_s=settings.store_patience_s, ending=ending)
+        definitions = Definitions(settings.targets, cache=settings.cache, resource_class=settings.resource_class)
+        grounds = DefinedGrounds(
+            definitions=definitions,
+            roots=Roots(settings.targets, settings.cache / "roots"),
+            back_ends=back_ends,
+            host=settings.sandbox,
+        )
         own = OwnTargets(
-            (own_target(target, settings) for target in targets),
-            again=partial(read_again, settings=settings),
+            (own_target(target, settings, definitions) for target in targets),
+            again=partial(read_again, settings=settings, definitions=definitions),
             outdated=partial(os.kill, os.getpid(), signal.SIGTERM),
         )
         for target in own.targets:
+            grounds.of(target)
             define(store, target)
         record = worker_record(name, settings, own)
         presence = Presence(Fleet(redis_client(settings.broker)), record, lease_s=settings.lease_s)
@@ -106,7 +113,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
             store=store,
             wheels=WheelIndex(store),
             farm=Farm(settings.url, settings.token),
-            sandbox=sandbox,
+            grounds=grounds,
             driver=lay_out_driver(cache, workplace.path),
             targets=own if targets else RegisteredTargets(store),
             cache=cache,
@@ -120,7 +127,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         runner = JobRunner(
             ledger=ledger, logs=logs, pipeline=pipeline, worker=name, lease_s=settings.lease_s, ending=ending
         )
-        drain = Drain(runner, grace_s=settings.drain_s, began=presence.drain, last_act=sandbox.close)
+        drain = Drain(runner, grace_s=settings.drain_s, began=presence.drain, last_act=back_ends.close)
         stack.enter_context(presence)
         served = [*queues, *(target.queue for target in record.targets)]
         logger.info("worker serves", extra={"worker": name, "queues": served, "slots": settings.slots})
@@ -164,14 +171,6 @@ def cores_of(limits: Limits) -> int:
     """How many cores one build may use: all of the worker's, for other slots are often idle and the kernel shares
     fairly where they are not, but no more than its memory is enough for at 1 GiB each."""
     return max(1, min(len(os.sched_getaffinity(0)), limits.memory_bytes >> 30))
-
-
-def open_sandbox(settings: Settings, work: Path) -> Sandbox:
-    """The sandbox back end that the settings name."""
-    if settings.sandbox == "none":
-        logger.warning("builds are not isolated: --sandbox none")
-        return UnconfinedSandbox(slots=settings.slots, work_dir=work)
-    return BubblewrapSandbox(slots=settings.slots, work_dir=work)
 
 
 if __name__ == "__main__":

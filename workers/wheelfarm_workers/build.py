@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from wheelfarm_services.sdist_head import bad_archive
 from wheelfarm_workers.answer import Answer, read_answer
 from wheelfarm_workers.driver import MOUNTED_AT, Driver
 from wheelfarm_workers.environment import compose, write_configuration
+from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.plan import PlannedBuild, StagedSdist
-from wheelfarm_workers.sandbox import Limits, Mount, Sandbox, SandboxRun
+from wheelfarm_workers.sandbox import Limits, Mount, SandboxRun
 from wheelfarm_workers.trees import TreeMaker
 
 logger = logging.getLogger(__name__)
@@ -38,21 +40,22 @@ class Builder:
     """Runs the driver for each build, upon the trees of what it needs."""
 
     def __init__(
-        self, *, sandbox: Sandbox, driver: Driver, inputs: Inputs, cache: Path, work: Path, limits: Limits, cores: int
+        self, *, grounds: Grounds, driver: Driver, inputs: Inputs, cache: Path, work: Path, limits: Limits, cores: int
     ) -> None:
-        self._sandbox = sandbox
+        self._grounds = grounds
         self._cores = cores
         self._inputs = inputs
         self._cache = cache
         self._limits = limits
         self._trees = TreeMaker(
-            sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores
+            grounds=grounds, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores
         )
 
     def build(self, planned: PlannedBuild, hold: Hold) -> Answer:
         """Build a planned wheel. Raises the reason when the driver did neither build nor ask for more."""
         staged = planned.staged
-        limits = self.limits(staged.recipe, hold.attempt)
+        ground = self._grounds.of(staged.target)
+        limits = self.limits(staged, hold.attempt)
         for_s = _NOT_YET_STARTED_S + limits.wall_s
         with phase("environment"):
             driver = self._trees.driver(staged.target, hold.cancelled, for_s=for_s)
@@ -62,7 +65,8 @@ class Builder:
         run = SandboxRun(
             argv=(environment.python, "-s", driver.script),
             input=self._task(staged),
-            interpreter_prefix=Path(staged.target.prefix),
+            interpreter_prefix=ground.interpreter_prefix,
+            root=ground.root,
             limits=limits,
             mounts=(
                 Mount(source=driver.folder, target=MOUNTED_AT),
@@ -75,12 +79,12 @@ class Builder:
             ),
             directories=environment.directories,
             symlinks=environment.symlinks,
-            environment=_environment(staged),
+            environment=_environment(staged, ground.environment),
         )
         hold.log(_heading(planned).encode())
         logger.info("build begins", extra={"sdist": str(staged.job.sdist)})
         with phase("build"):
-            result = self._sandbox.run(run, log=hold.log, cancelled=hold.cancelled)
+            result = ground.sandbox.run(run, log=hold.log, cancelled=hold.cancelled)
         answer = read_answer(result, str(staged.job.sdist), limits)
         try:
             _require_built(staged, answer, limits)
@@ -93,9 +97,11 @@ class Builder:
         """Begin what every build for a target needs first."""
         self._trees.prepare(target)
 
-    def limits(self, recipe: Recipe, attempt: int) -> Limits:
-        """What a build may use: the recipe's limits or else the worker's, twice as much when it is tried again."""
-        asked, times = recipe.limits, 1 if attempt < 2 else 2
+    def limits(self, staged: StagedSdist, attempt: int) -> Limits:
+        """What a build may use: the recipe's limits or else the target's or else the worker's, twice as much when it is
+        tried again."""
+        targets = Recipe(limits=self._grounds.of(staged.target).limits)
+        asked, times = targets.merged(staged.recipe).limits, 1 if attempt < 2 else 2
         return replace(
             self._limits,
             wall_s=times * (asked.timeout_s or self._limits.wall_s),
@@ -115,14 +121,14 @@ class Builder:
             "config_settings": dict(staged.recipe.config_settings),
             "patches": len(staged.recipe.patches),
             "complete": staged.recipe.build_requirements is not None,
-            "cores": staged.recipe.limits.cores or self._cores,
+            "cores": staged.recipe.limits.cores or self._grounds.of(staged.target).limits.cores or self._cores,
         }
         return json.dumps(task).encode()
 
 
-def _environment(staged: StagedSdist) -> dict[str, str]:
+def _environment(staged: StagedSdist, targets: Mapping[str, str]) -> dict[str, str]:
     told = version_environment(staged.job.sdist, staged.head)
-    return {**BUILD_ENVIRONMENT, **told, **staged.recipe.environment}
+    return {**BUILD_ENVIRONMENT, **targets, **told, **staged.recipe.environment}
 
 
 def _heading(planned: PlannedBuild) -> str:

@@ -37,12 +37,13 @@ from wheelfarm_workers.build import BUILD_ENVIRONMENT, Builder
 from wheelfarm_workers.driver import Driver
 from wheelfarm_workers.failure import STANDS_S, JobFailed, as_remembered, failure_of
 from wheelfarm_workers.fallback import FirstTries, FirstTry, both_failed
+from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.plan import PlannedBuild, Planner, StagedSdist
 from wheelfarm_workers.prebuilt import PrebuiltWheels
 from wheelfarm_workers.publish import check_answer, publish
-from wheelfarm_workers.sandbox import Limits, Sandbox
+from wheelfarm_workers.sandbox import Limits
 from wheelfarm_workers.sdist_making import SdistMaker
 from wheelfarm_workers.targets import TargetBook
 
@@ -71,7 +72,7 @@ class Pipeline:
         store: Store,
         wheels: WheelIndex,
         farm: Farm,
-        sandbox: Sandbox,
+        grounds: Grounds,
         driver: Driver,
         targets: TargetBook,
         cache: Path,
@@ -85,11 +86,10 @@ class Pipeline:
         self._failures = Failures(store)
         self._first_tries = FirstTries(store)
         self._work = work
-        self._made_by = {"driver": driver.digest, "sandbox": sandbox.name}
+        self._driver_digest = driver.digest
         inputs = Inputs(store, farm, cache / "sdists", work)
         facts = {
-            **self._made_by,
-            "tag_policy": "native",
+            "driver": driver.digest,
             "environment": BUILD_ENVIRONMENT,
             "source_date_epoch": "newest member of the sdist",
         }
@@ -104,7 +104,7 @@ class Pipeline:
             facts=facts,
         )
         self._builder = Builder(
-            sandbox=sandbox, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores
+            grounds=grounds, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores
         )
         self._prebuilt = PrebuiltWheels(store=store, wheels=wheels, inputs=inputs, targets=targets, work=work)
         self._sdists = SdistMaker(planner=self._planner, builder=self._builder, sources=LocalSources(store), work=work)
@@ -211,7 +211,7 @@ class Pipeline:
                     checked = check_answer(planned.staged, answer, Path(work))
                 revision = self._settle(planned.staged, resolving_fields(checked.metadata))
                 with phase("publish"):
-                    wheel = publish(self._wheels, planned, checked, answer, Path(work), self._made_by, revision)
+                    wheel = publish(self._wheels, planned, checked, answer, Path(work), self._driver_digest, revision)
                 self._settle(planned.staged, self._told_by(wheel))  # another may have been first
                 return wheel, planned.staged
 
@@ -252,7 +252,7 @@ class Pipeline:
         found = self._failures.find(staged.job.request_key)
         if found is None or found.build_key != planned.plan.build_key or found.failed_at < hold.forced_at:
             return
-        limits = asdict(self._builder.limits(staged.recipe, hold.attempt))
+        limits = asdict(self._builder.limits(staged, hold.attempt))
         more = any(limits[name] > value for name, value in found.limits.items())
         if not more or found.failure.failure_class is not FailureClass.LIMIT:
             raise JobFailed(as_remembered(found.failure, found.failed_at))
@@ -260,7 +260,7 @@ class Pipeline:
     def _remembered(self, staged: StagedSdist, build_key: str, failure: Failure, hold: Hold) -> JobFailed:
         """The failure of a build, once it is remembered for as long as its class says."""
         if for_s := STANDS_S.get(failure.failure_class):
-            limits = asdict(self._builder.limits(staged.recipe, hold.attempt))
+            limits = asdict(self._builder.limits(staged, hold.attempt))
             self._failures.remember(staged.job.request_key, failure, build_key=build_key, limits=limits, for_s=for_s)
         return JobFailed(failure)
 

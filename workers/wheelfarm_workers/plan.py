@@ -227,5 +227,7 @@ class Planner:
             recipe=staged.recipe.build_digest,
             replica=staged.job.replica,
             local=staged.job.is_local,
+            sandbox=staged.target.sandbox,
+            tag_policy=staged.target.tag_policy,
             **self._facts,
         )

@@ -32,16 +32,17 @@ def publish(
     checked: CheckedWheel,
     answer: Answer,
     work: Path,
-    made_by: dict[str, str],
+    driver: str,
     revision: MetadataRevision,
 ) -> BuiltWheel:
     """Publish a checked wheel under a name of its own and return what stands: safe to repeat, and to be raced for.
 
-    For the provenance, `made_by` names the driver and the sandbox, and `revision` that of the sdist's metadata.
+    For the provenance, `driver` is that one's digest, and `revision` that of the sdist's metadata.
     """
     job = planned.staged.job
     provenance = {
-        **made_by,
+        "driver": driver,
+        "sandbox": planned.staged.target.sandbox,
         "source_date_epoch": answer.facts["source_date_epoch"],
         "built_at": int(time.time()),
         "duration_s": round(answer.duration_s, 3),

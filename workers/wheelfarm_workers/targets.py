@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,9 +11,10 @@ from wheelfarm.errors import FarmUnavailable, InputError
 from wheelfarm.installation import environment_to_build_for
 from wheelfarm.job import Job
 from wheelfarm.settings import Settings
-from wheelfarm.target import Target, host_target
+from wheelfarm.target import TARGET_NAME, Target, host_target
 from wheelfarm_services.store import Store
 from wheelfarm_services.targets import stored_target
+from wheelfarm_workers.grounds import Definitions
 
 HOST = "host"
 
@@ -72,18 +74,30 @@ class RegisteredTargets:
         return self._known[named]
 
 
-def read_again(target: Target, settings: Settings) -> Target:
-    """A host target as it is now; remembered for as long as the files that decide it stay the same."""
-    return host_target(Path(target.python), sandbox=settings.sandbox, memory=settings.cache / "targets")
+def read_again(target: Target, settings: Settings, definitions: Definitions) -> Target:
+    """A worker's target as it is now; of a host target remembered for as long as the files that decide it stay the
+    same. One that is defined no more has no revision."""
+    if target.name.startswith("host-"):
+        return host_target(Path(target.python), sandbox=settings.sandbox, memory=settings.cache / "targets")
+    try:
+        return definitions.target(target.name)
+    except InputError:
+        return replace(target, revision="")
 
 
-def own_target(text: str, settings: Settings) -> Target:
-    """The target that `--target` names: `host`, this interpreter on this machine, or `host:PYTHON`, another one.
+def own_target(text: str, settings: Settings, definitions: Definitions) -> Target:
+    """The target that `--target` names: `host`, this interpreter on this machine, `host:PYTHON`, another one, or a
+    defined one's name.
 
     Raises InputError for anything else, and BadInterpreter.
     """
     kind, _, python = text.partition(":")
-    if kind != HOST or text == f"{HOST}:":
-        raise InputError(f"{text!r} is no target of a worker.", hint="Accepted: host or host:PYTHON, a path or a name")
+    if text == f"{HOST}:" or (kind != HOST and not TARGET_NAME.fullmatch(text)):
+        raise InputError(
+            f"{text!r} is no target of a worker.",
+            hint="Accepted: host, host:PYTHON (a path or a name), or the name of a definition (wheelfarm target list)",
+        )
+    if kind != HOST:
+        return definitions.target(text)
     interpreter = environment_to_build_for(os.environ, python).python if python else Path(sys.executable)
     return host_target(interpreter, sandbox=settings.sandbox, memory=settings.cache / "targets")

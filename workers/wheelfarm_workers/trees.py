@@ -16,18 +16,19 @@ from wheelfarm.wheel import BuiltWheel
 from wheelfarm_workers.answer import read_answer
 from wheelfarm_workers.driver import MOUNTED_AT, Driver
 from wheelfarm_workers.environment import Tree, TreeCache, tree_key
+from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
-from wheelfarm_workers.sandbox import Limits, Mount, Sandbox, SandboxRun
+from wheelfarm_workers.sandbox import Limits, Mount, SandboxRun
 
 
 class TreeMaker:
     """Makes the trees that builds need, and keeps them."""
 
     def __init__(
-        self, *, sandbox: Sandbox, driver: Driver, inputs: Inputs, cache: Path, work: Path, limits: Limits, cores: int
+        self, *, grounds: Grounds, driver: Driver, inputs: Inputs, cache: Path, work: Path, limits: Limits, cores: int
     ) -> None:
-        self._sandbox = sandbox
+        self._grounds = grounds
         self._driver = driver
         self._inputs = inputs
         self._work = work
@@ -95,11 +96,13 @@ class TreeMaker:
         cancelled: threading.Event,
     ) -> None:
         """Have the driver fill a folder for each of the keys."""
+        ground = self._grounds.of(target)
         folders = [self._trees.begin(key) for key in keys]
         run = SandboxRun(
             argv=(target.python, "-I", "-S", driver.script),
             input=json.dumps({**task, "cores": self._cores}).encode(),
-            interpreter_prefix=Path(target.prefix),
+            interpreter_prefix=ground.interpreter_prefix,
+            root=ground.root,
             limits=self._limits,
             mounts=(
                 Mount(source=driver.folder, target=MOUNTED_AT),
@@ -113,7 +116,7 @@ class TreeMaker:
         )
         what = ", ".join(mount.target.removeprefix("/in/") for mount in inputs) or "the driver"
         said = bytearray()
-        result = self._sandbox.run(run, log=said.extend, cancelled=cancelled)
+        result = ground.sandbox.run(run, log=said.extend, cancelled=cancelled)
         answer = read_answer(result, f"unpacking {what}", self._limits)
         answer.body.close()
         if answer.facts.get("outcome") == "full":

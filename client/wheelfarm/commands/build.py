@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from wheelfarm.commands.command import Command, reporting
-from wheelfarm.commands.obtaining import Asked, asking_options, obtain
+from wheelfarm.commands.obtaining import Asked, asking_options, obtain, target_asked_for
 from wheelfarm.errors import RequestFailed
-from wheelfarm.installation import find_environment
+from wheelfarm.installation import Environment, find_environment
 from wheelfarm.wheel import BuiltWheel
 
 
@@ -25,9 +25,10 @@ def build_command(asked: Asked, out: Path | None, **shared: Any) -> None:
     """
     with reporting(**shared) as command:
         requirements = asked.read()
-        environment = find_environment(os.environ, python=asked.python or "python3", venv=None, directory=None)
+        environment = None if asked.target else _environment(asked)
+        target = target_asked_for(command, asked, environment)
         try:
-            found = obtain(command, asked, requirements, environment)
+            found = obtain(command, asked, requirements, target)
         except RequestFailed as failed:
             delivered = _delivered(command, failed.wheels, out)
             if not command.as_json:
@@ -35,6 +36,10 @@ def build_command(asked: Asked, out: Path | None, **shared: Any) -> None:
             command.fail(failed, {"wheels": delivered})
         delivered = _delivered(command, found.wheels, out)
         command.answer({"wheels": delivered}, [wheel["path"] for wheel in delivered])
+
+
+def _environment(asked: Asked) -> Environment:
+    return find_environment(os.environ, python=asked.python or "python3", venv=None, directory=None)
 
 
 def _delivered(command: Command, wheels: Sequence[BuiltWheel], out: Path | None) -> list[dict[str, str]]:

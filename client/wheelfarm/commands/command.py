@@ -59,6 +59,27 @@ class Command:
     def target(self, environment: Environment) -> Target:
         return host_target(environment.python, sandbox=self.settings.sandbox, memory=self.settings.cache / "targets")
 
+    def named_target(self, name: str) -> Target:
+        """The target of that name: of this machine's definitions, or of those that the named farm's workers serve.
+
+        Raises InputError with the names that are near, where there is none.
+        """
+        from wheelfarm.target_definition import read_definitions, unknown_target
+
+        if not self.settings.url:
+            definitions = read_definitions(self.settings.targets)
+            if name not in definitions:
+                raise unknown_target(name, definitions, f"This machine ({self.settings.targets})")
+            chosen = definitions[name]
+            memory = self.settings.cache / "targets"
+            return chosen.target(lambda python: host_target(Path(python), sandbox=chosen.sandbox, memory=memory))
+        with self.farm() as farm:
+            served = farm.targets()
+        found = [target for target in served if target.name == name]
+        if not found:
+            raise unknown_target(name, (target.name for target in served), f"No worker of {farm.url}")
+        return found[0]
+
     @property
     def policy(self) -> "KnownPolicy":
         """The farm's policy: a file of this machine, or what another farm told in the last minutes or tells now."""

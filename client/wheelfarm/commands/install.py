@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from wheelfarm.commands.command import reporting
-from wheelfarm.commands.obtaining import Asked, asking_options, obtain
+from wheelfarm.commands.obtaining import Asked, asking_options, obtain, target_asked_for
 from wheelfarm.installation import find_environment, install
 from wheelfarm.reporter import seconds_since
 
@@ -23,7 +23,8 @@ def install_command(asked: Asked, venv: Path | None, target_dir: Path | None, **
         start = time.monotonic()
         requirements = asked.read()
         environment = find_environment(os.environ, python=asked.python, venv=venv, directory=target_dir)
-        found = obtain(command, asked, requirements, environment)
+        target = target_asked_for(command, asked, environment)
+        found = obtain(command, asked, requirements, target)
         command.enter("installing")
         new = install(found, command.wheelhouse, environment, cache_dir=command.settings.cache / "uv")
         command.reporter.say(

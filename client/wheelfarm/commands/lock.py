@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from wheelfarm.commands.command import Command, reporting
-from wheelfarm.commands.obtaining import Asked, asking_options, obtain
+from wheelfarm.commands.obtaining import Asked, asking_options, obtain, target_asked_for
 from wheelfarm.errors import InputError, LockOutdated
 from wheelfarm.farm_lock import LockFormat, WheelSource, locked_versions, render_lock
-from wheelfarm.installation import environment_to_build_for
 from wheelfarm.requirements import Requirements
 from wheelfarm.wheel import BuiltWheel
 
@@ -45,9 +44,8 @@ def lock_command(asked: Asked, outputs: tuple[Path, ...], formats: tuple[str, ..
     with reporting(**shared) as command:
         paths = outputs or tuple(_NAMES[LockFormat(name)] for name in formats or [LockFormat.PYLOCK])
         requirements = _with_preferences(asked, paths)
-        environment = environment_to_build_for(os.environ, asked.python)
-        wheels = obtain(command, asked, requirements, environment).wheels
-        target, source = command.target(environment), _source(command)
+        target, source = target_asked_for(command, asked), _source(command)
+        wheels = obtain(command, asked, requirements, target).wheels
         texts = {path: render_lock(path, wheels, target, source) for path in paths}
         _check(texts) if check else _write(texts)
         if requirements.lock is None and not requirements.local:  # what the lock prefers from now on leads here again

@@ -1,5 +1,6 @@
 """What `install` and `build` share: the arguments that say what to build, and obtaining the wheels."""
 
+import os
 import re
 import time
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ import click
 
 from wheelfarm.commands.command import Command, Verb, shared_options
 from wheelfarm.errors import NotFound
-from wheelfarm.installation import Environment
+from wheelfarm.installation import Environment, environment_to_build_for
 from wheelfarm.reporter import seconds_since
 from wheelfarm.requirements import Requirements, read_requirements
 from wheelfarm.target import Target
@@ -41,6 +42,7 @@ class Asked:
     groups: tuple[str, ...]
     prerelease: bool
     python: str | None
+    target: str | None
     upgrade: bool
     retry: bool
     keep_going: bool
@@ -82,6 +84,7 @@ def asking_options(function: Verb) -> Verb:
         click.option(
             "-p", "--python", help="The environment or interpreter to build for: a path, a name or a version."
         ),
+        click.option("--target", help="The target to build for: a name of `wheelfarm target list`."),
         click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases, too."),
         click.option(
             "--group", "groups", multiple=True, help="A dependency group, NAME of ./pyproject.toml or FILE:NAME."
@@ -105,9 +108,15 @@ def asking_options(function: Verb) -> Verb:
     return shared_options(verb)
 
 
-def obtain(command: Command, asked: Asked, requirements: Requirements, environment: Environment) -> Remembered:
+def target_asked_for(command: Command, asked: Asked, environment: Environment | None = None) -> Target:
+    """The target that is named, or else this machine's for the environment, or for the interpreter asked for."""
+    if asked.target is not None:
+        return command.named_target(asked.target)
+    return command.target(environment or environment_to_build_for(os.environ, asked.python))
+
+
+def obtain(command: Command, asked: Asked, requirements: Requirements, target: Target) -> Remembered:
     """The wheels of the requirements, in the wheelhouse: remembered, or resolved and built now."""
-    target = command.target(environment)
     if requirements.lock is not None and (wheels := requirements.lock.wheels(target)) is not None:
         command.policy.require_served(wheels)
         _fetch(command, requirements.lock.path, wheels)

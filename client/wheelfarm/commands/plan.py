@@ -1,13 +1,11 @@
 """`wheelfarm plan`: what a request would take, before anything is built."""
 
-import os
 from typing import Any
 
 import click
 
 from wheelfarm.commands.command import printable, reporting
-from wheelfarm.commands.obtaining import Asked, asking_options
-from wheelfarm.installation import environment_to_build_for
+from wheelfarm.commands.obtaining import Asked, asking_options, target_asked_for
 
 
 @click.command("plan")
@@ -19,7 +17,7 @@ def plan_command(asked: Asked, **shared: Any) -> None:
 
     with reporting(**shared) as command:
         requirements = asked.read()
-        target = command.target(environment_to_build_for(os.environ, asked.python))
+        target = target_asked_for(command, asked)
         with command.farm() as farm:
             cache_dir, say = command.settings.cache / "uv", command.reporter.say
             found = survey(requirements, target, farm=farm, cache_dir=cache_dir, say=say)

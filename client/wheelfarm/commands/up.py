@@ -24,7 +24,7 @@ from wheelfarm.parts import is_installed
     multiple=True,
     default=["host"],
     show_default=True,
-    help="What to build for: host, this interpreter on this machine, or host:PYTHON. May be repeated.",
+    help="What to build for: host, this interpreter here, host:PYTHON, or a definition's name. May be repeated.",
 )
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the token and the broker's data are kept.")
 @shared_options

@@ -23,17 +23,22 @@ from wheelfarm.wheelhouse import PastResolution
 @click.command("why")
 @click.argument("wanted", metavar="WHEEL|PACKAGE[==VERSION]")
 @click.option("-p", "--python", help="The environment or interpreter whose wheels are meant: path, name or version.")
+@click.option("--target", help="The target whose wheels are meant: a name of `wheelfarm target list`.")
 @shared_options
-def why_command(wanted: str, python: str | None, **shared: Any) -> None:
+def why_command(wanted: str, python: str | None, target: str | None, **shared: Any) -> None:
     """Tell what a wheel of the farm was built from and with, and which requirement brought it.
 
     A WHEEL is found by its file name and, where the file is here, its bytes, wherever it was copied to; of a PACKAGE
     the newest wheel is told that the farm has built for the interpreter.
     """
     with reporting(**shared) as command:
-        target = command.target(environment_to_build_for(os.environ, python))
+        meant = (
+            command.named_target(target)
+            if target is not None
+            else command.target(environment_to_build_for(os.environ, python))
+        )
         with command.farm() as farm:
-            explanation = farm.explain(target, **_wanted(wanted))
+            explanation = farm.explain(meant, **_wanted(wanted))
         ways = list(bringings(explanation, _resolved_sets(command, explanation), _markers(explanation)))
         value = {**explanation.to_json(), "brought_by": [asdict(way) for way in ways]}
         command.answer(value, [printable(line) for line in explanation_lines(explanation, ways)])

@@ -19,7 +19,7 @@ from wheelfarm.settings import Settings
     multiple=True,
     default=["host"],
     show_default=True,
-    help="A target to build for: host, this interpreter on this machine, or host:PYTHON, another one. May be repeated.",
+    help="What to build for: host, this interpreter, host:PYTHON, another, or a definition's name. May be repeated.",
 )
 @click.option("--slots", type=click.IntRange(1, 64), help="How many builds to run at once.  [default: one a core, 8]")
 @click.option("--name", help="The worker's name; under its old one it takes back what it had when it died.")

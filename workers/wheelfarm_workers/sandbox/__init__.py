@@ -37,20 +37,30 @@ class Mount:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Root:
+    """A root filesystem: unpacked in `folder`, and as the archive of that sha256 that it was unpacked from."""
+
+    folder: Path
+    archive: Path
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxRun:
     """One command for a sandbox.
 
     `argv` is run with `input` on stdin (a few kB of JSON) and the file descriptor numbered by the environment variable
     `WHEELFARM_RESULT_FD` open for writing its result. Inside there are a writable, empty /build (the working directory
-    and HOME) and /tmp, the host's /usr read-only, the interpreter's prefix at its own path, `mounts`, empty
-    `directories` and `symlinks` (path -> what it points to), and no network. `environment` is all the command sees
-    besides PATH, HOME, LANG, TZ and the result's number.
+    and HOME) and /tmp, the host's /usr read-only or else all of a `root`, the interpreter's prefix at its own path
+    unless it is the root's own (None), `mounts`, empty `directories` and `symlinks` (path -> what it points to), and no
+    network. `environment` is all the command sees besides PATH, HOME, LANG, TZ and the result's number.
     """
 
     argv: tuple[str, ...]
     input: bytes
-    interpreter_prefix: Path
+    interpreter_prefix: Path | None
     limits: Limits
+    root: Root | None = None
     mounts: tuple[Mount, ...] = ()
     directories: tuple[str, ...] = ()
     symlinks: Mapping[str, str] = field(default_factory=dict)

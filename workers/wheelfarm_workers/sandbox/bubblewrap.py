@@ -1,4 +1,5 @@
-"""Sandboxes of bubblewrap: own namespaces, the host's /usr read-only, writable places in bounded tmpfs."""
+"""Sandboxes of bubblewrap: own namespaces, the host's /usr or a root filesystem read-only, writable places in bounded
+tmpfs."""
 
 import itertools
 import os
@@ -25,6 +26,12 @@ _SHM_BYTES = 64 << 20
 _PASSWD = b"builder:x:1000:1000::/build:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
 _GROUP = b"builder:x:1000:\nnogroup:x:65534:\n"
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives")
+_NOT_OF_ROOTS = frozenset(
+    (
+        *("dev", "proc", "sys", "tmp", "run", "root", "home", "boot", "mnt", "media", "srv", "lost+found"),
+        *("build", "driver", "env", "in", "tree", "w"),
+    )
+)
 _ENVIRONMENT = {
     "PATH": "/env/bin:/usr/local/bin:/usr/bin:/bin",
     "HOME": "/build",
@@ -101,12 +108,14 @@ class BubblewrapSandbox:
         stage = self._link.connect().stage
         folder = f"{stage}/{next(self._numbers)}" if stage else ""
         sources, binds = _sources(run, folder, uid)
-        argv = (self._bwrap, *bubblewrap_argv(run, host=self._host, sources=sources))
+        base = self._host if run.root is None else root_words(run.root.folder, sources[run.root.folder])
+        argv = (self._bwrap, *bubblewrap_argv(run, base=base, sources=sources))
         return Start(argv=argv, environment={}, limits=run.limits, uid=uid, stage=folder if binds else "", binds=binds)
 
 
-def bubblewrap_argv(run: SandboxRun, *, host: tuple[str, ...], sources: Mapping[Path, str]) -> tuple[Word, ...]:
-    """The words after `bwrap`; `sources` says where the prefix and the mounts' sources are found by it.
+def bubblewrap_argv(run: SandboxRun, *, base: tuple[Word, ...], sources: Mapping[Path, str]) -> tuple[Word, ...]:
+    """The words after `bwrap`; `sources` says where the prefix and the mounts' sources are found by it, `base` shows
+    the system's files.
 
     The namespaces are listed because `--unshare-all` goes on without those that it can't have.
     """
@@ -118,15 +127,13 @@ def bubblewrap_argv(run: SandboxRun, *, host: tuple[str, ...], sources: Mapping[
         *("--info-fd", Descriptor.INFO),
         *("--hostname", "builder", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
         *_each("--setenv", environment.items()),
-        *host,
-        *("--perms", "0644", "--file", Descriptor.PASSWD, "/etc/passwd"),
-        *("--perms", "0644", "--file", Descriptor.GROUP, "/etc/group"),
+        *base,
         *("--proc", "/proc", "--dev", "/dev"),
         *_tmpfs("/dev/shm", _SHM_BYTES),  # noqa: S108 - the sandbox's own
         *("--remount-ro", "/dev"),
         *_tmpfs("/tmp", limits.tmp_bytes),  # noqa: S108 - the sandbox's own
         *_tmpfs("/build", limits.build_bytes),
-        *_prefix_words(run.interpreter_prefix, sources),
+        *_prefix_words(run, sources),
         *_each("--dir", ((path,) for path in run.directories)),
         *itertools.chain.from_iterable(_mount_words(mount, sources) for mount in run.mounts),
         *_each("--symlink", ((target, path) for path, target in run.symlinks.items())),
@@ -136,9 +143,9 @@ def bubblewrap_argv(run: SandboxRun, *, host: tuple[str, ...], sources: Mapping[
     )
 
 
-def host_words(root: Path) -> tuple[str, ...]:
+def host_words(root: Path) -> tuple[Word, ...]:
     """What a sandbox shows of the host: /usr, what of it the top level has or links to, and the linker's settings."""
-    words = ["--ro-bind", "/usr", "/usr"]
+    words: list[Word] = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = root / name
         if path.is_symlink():
@@ -148,6 +155,23 @@ def host_words(root: Path) -> tuple[str, ...]:
     words += ["--dir", "/etc"]
     for name in _ETC:
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    words += ["--perms", "0644", "--file", Descriptor.PASSWD, "/etc/passwd"]
+    words += ["--perms", "0644", "--file", Descriptor.GROUP, "/etc/group"]
+    return tuple(words)
+
+
+def root_words(folder: Path, found_at: str) -> tuple[Word, ...]:
+    """What a sandbox shows of a root filesystem, which bwrap finds at `found_at`: all of its top level but what the
+    sandbox has of its own and what holds nothing of a system's."""
+    words: list[Word] = []
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            words += ["--symlink", str(path.readlink()), f"/{path.name}"]
+        elif path.is_dir() and path.name not in _NOT_OF_ROOTS:
+            words += ["--ro-bind", f"{found_at}/{path.name}", f"/{path.name}"]
+    if (folder / "etc").is_dir():
+        words += ["--perms", "0644", "--ro-bind-data", Descriptor.PASSWD, "/etc/passwd"]
+        words += ["--perms", "0644", "--ro-bind-data", Descriptor.GROUP, "/etc/group"]
     return tuple(words)
 
 
@@ -168,10 +192,12 @@ def lend(mounts: tuple[Mount, ...], uid: int | None) -> Iterator[None]:
 def _sources(run: SandboxRun, folder: str, uid: int | None) -> tuple[dict[Path, str], tuple[Bind, ...]]:
     """Where bwrap finds each source, and what has to be staged in `folder` for that."""
     wanted = {mount.source: mount.writable for mount in run.mounts}
-    if not _is_in_usr(run.interpreter_prefix):
-        wanted[run.interpreter_prefix] = False
+    if run.root is not None:
+        wanted[run.root.folder] = False
+    if (prefix := _own_prefix(run)) is not None:
+        wanted[prefix] = False
         if uid is not None:
-            _require_readable(*_interpreter_parts(run.interpreter_prefix))
+            _require_readable(*_interpreter_parts(prefix))
     sources: dict[Path, str] = {}
     binds: list[Bind] = []
     for path, writable in wanted.items():
@@ -208,12 +234,15 @@ def _own_returncode(returncode: int) -> int:
     return 128 - returncode if 128 < returncode <= 192 else returncode
 
 
-def _is_in_usr(path: Path) -> bool:
-    return path.is_relative_to("/usr")
+def _own_prefix(run: SandboxRun) -> Path | None:
+    """The interpreter's prefix where what the sandbox shows of a system does not hold it."""
+    prefix = run.interpreter_prefix
+    return None if prefix is None or (run.root is None and prefix.is_relative_to("/usr")) else prefix
 
 
-def _prefix_words(prefix: Path, sources: Mapping[Path, str]) -> tuple[str, ...]:
-    return () if _is_in_usr(prefix) else ("--ro-bind", sources[prefix], str(prefix))
+def _prefix_words(run: SandboxRun, sources: Mapping[Path, str]) -> tuple[str, ...]:
+    prefix = _own_prefix(run)
+    return () if prefix is None else ("--ro-bind", sources[prefix], str(prefix))
 
 
 def _mount_words(mount: Mount, sources: Mapping[Path, str]) -> tuple[str, ...]:

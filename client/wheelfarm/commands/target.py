@@ -1,0 +1,170 @@
+"""`wheelfarm target`: define, list, show, check and remove what wheels are built for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wheelfarm.commands.command import Command, reporting, shared_options
+from wheelfarm.errors import InputError
+from wheelfarm.parts import become
+from wheelfarm.target import Target, host_target
+from wheelfarm.target_definition import (
+    ROOTS,
+    TargetDefinition,
+    parse_definition,
+    read_definitions,
+    require_name,
+    unknown_target,
+)
+
+_MODULE = "wheelfarm_workers.target_making"
+
+
+@click.group("target")
+def target_command() -> None:
+    """Define what wheels are built for: other distributions, other Pythons, other architectures.
+
+    Definitions are TOML files in WHEELFARM_TARGETS; `wheelfarm worker --target NAME` serves them.
+    """
+
+
+@target_command.command("add")
+@click.argument("name")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    help="debootstrap:SUITE, oci:IMAGE@sha256:HEX, tar:FILE of a root filesystem, host or host:PYTHON.",
+)
+@click.option("--back-end", type=click.Choice(["bubblewrap", "podman"]), help="The sandbox.  [default: bubblewrap]")
+@click.option("--python", help="The interpreter's path in the root filesystem.  [default: /usr/bin/python3]")
+@click.option("--arch", default="", help="debootstrap: the architecture as Debian names it, such as arm64.")
+@click.option("--package", "packages", multiple=True, help="debootstrap: a system package, such as libyaml-dev.")
+@click.option("--tag-policy", type=click.Choice(["native", "portable"]), help="[default: native]")
+@click.option("--variant", default="", help="Tells apart targets whose wheels bear the same tags, such as avx2.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of every build's.")
+@click.option("--external-library", "external", multiple=True, help="portable: what wheels may leave to the machine.")
+@click.option("--resource-class", default="", help="Only workers of that class build for it.")
+@click.option("--no-check", is_flag=True, help="Don't build and load a C extension in it.")
+@click.option("--replace", "replaces", is_flag=True, help="Make a new revision of a target that is there.")
+@shared_options
+def add_command(name: str, source: str, no_check: bool, replaces: bool, **given: Any) -> None:
+    """Define a target, its root filesystem made or brought here, and see that C extensions can be built in it."""
+    options = {key: given.pop(key) for key in ("as_json", "quiet", "sandbox")}
+    with reporting(**options) as command:
+        require_name(name)
+        path = command.settings.targets / f"{name}.toml"
+        if path.exists() and not replaces:
+            raise InputError(f"{path} is there already.", hint="For a new revision of the target: --replace")
+        draft = _draft(name, source, given)
+        words = ["add", name, draft.to_toml(), "--arch", given["arch"], *(["--no-check"] if no_check else [])]
+        _become(command, [*words, "--python", given["python"] or ""])
+
+
+@target_command.command("check")
+@click.argument("name")
+@shared_options
+def check_command(name: str, **shared: Any) -> None:
+    """Build a C extension in the target, in the sandbox that its builds have, and load it."""
+    with reporting(**shared) as command:
+        _become(command, ["check", _known(command, name).name])
+
+
+@target_command.command("list")
+@shared_options
+def list_command(**shared: Any) -> None:
+    """Tell the targets of this machine's definitions, or those that the workers of WHEELFARM_URL serve."""
+    with reporting(**shared) as command:
+        targets = _served(command) if command.settings.url else _defined(command)
+        heading: tuple[str, ...] = ("NAME", "PYTHON", "PLATFORM", "TAGS", "SANDBOX", "REVISION")
+        rows = [heading] if targets else []
+        rows += [_row(target) for target in targets]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        command.answer({"targets": [target.to_json() for target in targets]}, lines)
+
+
+@target_command.command("show")
+@click.argument("name")
+@shared_options
+def show_command(name: str, **shared: Any) -> None:
+    """Print a target's definition and the revision that it has now."""
+    with reporting(**shared) as command:
+        definition = _known(command, name)
+        target = _target(command, definition)
+        text = definition.to_toml()
+        command.answer(
+            {"target": target.to_json(), "definition": text},
+            [f"# {definition.name} in revision {target.revision[:12]}", text.rstrip()],
+        )
+
+
+@target_command.command("remove")
+@click.argument("name")
+@shared_options
+def remove_command(name: str, **shared: Any) -> None:
+    """Remove a target's definition, and its root filesystem unless another target has the same."""
+    with reporting(**shared) as command:
+        definition, folder = _known(command, name), command.settings.targets
+        (folder / f"{name}.toml").unlink()
+        removed = [str(folder / f"{name}.toml")]
+        others = {one.root for one in read_definitions(folder).values()}
+        if definition.root and definition.root not in others:
+            archive = folder / ROOTS / f"{definition.root}.tar"
+            archive.unlink(missing_ok=True)
+            removed.append(str(archive))
+        command.answer({"removed": removed}, removed)
+
+
+def _draft(name: str, source: str, given: dict[str, Any]) -> TargetDefinition:
+    """What is asked for, judged as a definition's file is; what the interpreter tells of itself comes later."""
+    variables = dict(one.partition("=")[::2] for one in given["variables"])
+    draft = TargetDefinition(
+        name=name,
+        made_from=source,
+        sandbox=given["back_end"] or "bubblewrap",
+        python="/",
+        tag_policy=given["tag_policy"] or "native",
+        variant=given["variant"],
+        environment=variables,
+        system_packages=given["packages"],
+        external_libraries=given["external"],
+        resource_class=given["resource_class"],
+    )
+    parse_definition(replace(draft, sandbox="bubblewrap").to_toml(), name=name, origin=f"target {name}")
+    return draft
+
+
+def _become(command: Command, words: Sequence[str]) -> None:
+    become("workers", _MODULE, [*words, *(["--json"] if command.as_json else [])], command.settings)
+
+
+def _known(command: Command, name: str) -> TargetDefinition:
+    folder = command.settings.targets
+    definitions = read_definitions(folder)
+    if name not in definitions:
+        raise unknown_target(name, definitions, f"This machine ({folder})")
+    return definitions[name]
+
+
+def _target(command: Command, definition: TargetDefinition) -> Target:
+    memory = command.settings.cache / "targets"
+    return definition.target(lambda python: host_target(Path(python), sandbox=definition.sandbox, memory=memory))
+
+
+def _defined(command: Command) -> list[Target]:
+    return [_target(command, one) for one in read_definitions(command.settings.targets).values()]
+
+
+def _served(command: Command) -> list[Target]:
+    with command.farm() as farm:
+        return farm.targets()
+
+
+def _row(target: Target) -> tuple[str, ...]:
+    tags = target.tag_policy + (f" {target.variant}" if target.variant else "")
+    back_end = target.sandbox + (f" sha256:{target.root[:12]}" if target.root else "")
+    return (target.name, target.python_version, target.platform, tags, back_end, target.revision[:12])

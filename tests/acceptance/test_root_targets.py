@@ -1,0 +1,139 @@
+"""Targets of a Debian root filesystem, which this machine need not be: defined, built for, installed from."""
+
+import json
+import os
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Done, Home, open_home, wait_until
+from tests.support.fleet import separate_farm
+from tests.support.projects import Project
+from tests.support.roots import PYTHON, debian_root
+from tests.support.upstream import Upstream
+
+SOURCE = """
+#include <Python.h>
+#include <math.h>
+#include <gnu/libc-version.h>
+#ifndef FLAVOUR
+#define FLAVOUR "plain"
+#endif
+static PyObject *tell(PyObject *self, PyObject *x) {
+    return Py_BuildValue("sd", FLAVOUR, exp(PyFloat_AsDouble(x)));
+}
+static PyMethodDef methods[] = {{"tell", tell, METH_O, NULL}, {NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "native_c", NULL, -1, methods};
+PyMODINIT_FUNC PyInit_native_c(void) { return PyModule_Create(&module); }
+"""
+NATIVE = Project(name="native", extension=SOURCE, extension_flags=["-lm"])
+NAMES = ("debian12", "flavoured")
+
+
+@pytest.fixture(scope="module")
+def farm(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home with two targets of one root filesystem, and what they share of it unpacked once."""
+    archive = debian_root(pytestconfig, tmp_path_factory.mktemp("root"))
+    with Upstream() as upstream, open_home(upstream) as home:
+        upstream.add(NATIVE, Project(name="pure", requires_dist=["native; python_full_version == '3.11.2'"]))
+        add(home, "debian12", archive)
+        add(home, "flavoured", archive, "--env", 'CFLAGS=-O1 -DFLAVOUR="\\"red\\""', "--variant", "red")
+        yield home
+
+
+def add(home: Home, name: str, archive: Path, *words: str) -> Done:
+    done = home.run("target", "add", name, "--from", f"tar:{archive}", *words)
+    assert done.code == 0, done.err
+    return done
+
+
+def definitions(home: Home) -> Path:
+    return home.root / "data" / "wheelfarm-targets"
+
+
+def test_targets_are_listed_shown_and_checked(farm: Home) -> None:
+    listed = farm.run("target", "list", "--json").json["targets"]
+    assert {target["name"]: target["abi"] for target in listed} == dict.fromkeys(NAMES, PYTHON)
+    assert len({target["root"] for target in listed}) == 1
+    assert len({target["revision"] for target in listed}) == len(listed)
+    shown = farm.run("target", "show", "flavoured")
+    assert 'variant = "red"' in shown.out
+    checked = farm.run("target", "check", "flavoured")
+    assert (checked.code, "builds and loads C extensions" in checked.out) == (0, True), checked.err
+
+
+def test_what_a_target_needs_is_resolved_by_its_python_built_on_its_root_and_installed(farm: Home) -> None:
+    done = farm.run("install", "pure", "--target", "debian12", "--target-dir", "site", "--json")
+    assert done.code == 0, done.err
+    names = sorted(wheel["filename"] for wheel in done.json["installed"])
+    machine = os.uname().machine
+    assert names == [f"native-1.0-1-{PYTHON}-{PYTHON}-linux_{machine}.whl", "pure-1.0-1-py3-none-any.whl"]
+    (manifest,) = [json.loads(path.read_text()) for path in farm.store.glob(f"index/debian12/*{names[0]}*")]
+    root = farm.run("target", "list", "--json").json["targets"][0]["root"]
+    assert (manifest["provenance"]["target"]["root"], manifest["provenance"]["sandbox"]) == (root, "bubblewrap")
+
+
+def test_environment_of_a_target_reaches_its_builds_alone(farm: Home) -> None:
+    flavours = {}
+    for name in NAMES:
+        done = farm.run("build", "native", "--target", name, "--out", name)
+        assert done.code == 0, done.err
+        (wheel,) = (farm.root / name).glob("*.whl")
+        flavours[name] = b"red" in unpacked(wheel)
+    assert flavours == {"debian12": False, "flavoured": True}
+
+
+def unpacked(wheel: Path) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".so")]
+        return archive.read(name)
+
+
+def test_unknown_target_is_refused_with_the_names_that_are_near(farm: Home) -> None:
+    done = farm.run("build", "native", "--target", "debian13")
+    assert (done.code, "no target 'debian13'. Near: debian12." in done.err) == (2, True), done.err
+
+
+def test_missing_compiler_and_missing_python_are_told_with_what_to_install(farm: Home, tmp_path: Path) -> None:
+    target = farm.run("target", "list", "--json").json["targets"][0]
+    tree = farm.root / "cache" / "wheelfarm" / "roots" / target["root"][:40]
+    bare = tmp_path / "bare.tar"
+    unneeded = ("usr/bin/*gcc*", "usr/bin/cc", "usr/lib/gcc", "usr/lib/*/*.a", "usr/share", "var", "usr/sbin")
+    without = [word for name in unneeded for word in ("--exclude", f"./{name}")]
+    subprocess.run(["tar", "-C", str(tree), *without, "-cf", str(bare), "."], check=True)
+    lacking = farm.run("target", "add", "bare", "--from", f"tar:{bare}")
+    assert (lacking.code, "can't build a C extension: there is no" in lacking.err) == (31, True), lacking.err
+    assert "hint: Install gcc in it, or make it anew with --package gcc." in lacking.err
+    nowhere = farm.run("target", "add", "bare", "--from", f"tar:{bare}", "--python", "/opt/python/bin/python3")
+    assert (nowhere.code, "no Python that runs at /opt/python/bin/python3" in nowhere.err) == (7, True), nowhere.err
+    assert sorted(path.stem for path in definitions(farm).glob("*.toml")) == sorted(NAMES)
+
+
+def test_worker_serves_defined_targets_and_clients_name_them(farm: Home) -> None:
+    (farm.root / "fleet").mkdir()
+    with separate_farm(farm.root / "fleet", farm.upstream.url) as fleet:
+        fleet.start_broker()
+        fleet.start_services()
+        settings = {"WHEELFARM_TARGETS": str(definitions(farm)), "WHEELFARM_CACHE": str(farm.root / "cache/wheelfarm")}
+        worker = fleet.start_worker("w1", "--target", "debian12", settings=settings)
+        assert wait_until(lambda: "worker serves" in worker.said, 60), fleet.logs()
+        client = {**fleet.client, "WHEELFARM_TARGETS": str(farm.root / "none")}
+        done = farm.run("build", "native", "--target", "debian12", "--out", "far", environment=client)
+        unserved = farm.run("build", "native", "--target", "flavoured", environment=client)
+    assert done.code == 0, done.err
+    assert [path.name for path in (farm.root / "far").iterdir()] != []
+    assert (unserved.code, "no target 'flavoured'. Known: debian12." in unserved.err) == (2, True), unserved.err
+
+
+def test_root_filesystem_that_is_gone_is_told_with_the_remedy(farm: Home) -> None:
+    archive = next((definitions(farm) / "roots").glob("*.tar"))
+    aside = archive.rename(archive.with_suffix(".aside"))
+    try:
+        done = farm.run("target", "check", "debian12", environment={"WHEELFARM_CACHE": str(farm.root / "fresh")})
+    finally:
+        aside.rename(archive)
+    assert (done.code, f"sha256:{archive.stem} is gone" in done.err) == (2, True), done.err
+    assert "wheelfarm target add" in done.err

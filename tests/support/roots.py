@@ -1,0 +1,32 @@
+"""Root filesystems for tests: a Debian made by debootstrap, once for all runs of a work tree."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = "bookworm"
+PYTHON = "cp311"
+
+
+def debian_root(config: pytest.Config, tmp: Path) -> Path:
+    """The archive of a Debian with compilers and a Python; skips where none can be made."""
+    if os.getuid() != 0:
+        pytest.skip("debootstrap works as root only")
+    if shutil.which("debootstrap", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+        pytest.skip("debootstrap is not installed")
+    folder = config.cache.mkdir("roots") if config.cache else tmp
+    archive = folder / f"{SUITE}.tar"
+    if not archive.exists():
+        made = tmp / "made"
+        environment = {**os.environ, "WHEELFARM_TARGETS": str(made), "WHEELFARM_CACHE": str(tmp / "cache")}
+        command = [sys.executable, "-m", "wheelfarm", "target", "add", "made", "--from", f"debootstrap:{SUITE}"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (found,) = (made / "roots").glob("*.tar")
+        shutil.move(found, archive)
+        shutil.rmtree(tmp / "cache")
+    return archive

@@ -1,0 +1,107 @@
+"""What builds stand on: for each target its sandbox back end, its root filesystem, its environment and its limits."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from wheelfarm.errors import InputError
+from wheelfarm.recipe import RecipeLimits
+from wheelfarm.target import Target, host_target
+from wheelfarm.target_definition import TargetDefinition, read_definitions, unknown_target
+from wheelfarm_workers.roots import Roots
+from wheelfarm_workers.sandbox import Root, Sandbox
+from wheelfarm_workers.sandbox.back_ends import BackEnds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """What the runs of one target have in common; `interpreter_prefix` is None where the root has the interpreter."""
+
+    sandbox: Sandbox
+    interpreter_prefix: Path | None
+    root: Root | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    limits: RecipeLimits = field(default_factory=RecipeLimits)
+
+
+class Grounds(Protocol):
+    def of(self, target: Target) -> Ground:
+        """What to run a target's builds on. Raises InputError where this machine lacks what its definition names."""
+        ...
+
+
+class Definitions:
+    """The targets that this machine's folder of definitions has, in the revisions that they have now."""
+
+    def __init__(self, folder: Path, *, cache: Path, resource_class: str = "") -> None:
+        self._folder = folder
+        self._memory = cache / "targets"
+        self._resource_class = resource_class
+
+    def target(self, name: str) -> Target:
+        """The target of that name. Raises InputError where none is defined or it wants another sort of machine."""
+        definitions = read_definitions(self._folder)
+        if name not in definitions:
+            raise unknown_target(name, ["host", *definitions], f"This worker ({self._folder})")
+        wanted = definitions[name].resource_class
+        if wanted and wanted != self._resource_class:
+            raise InputError(
+                f"The target {name} is for workers of the resource class {wanted}, and this one is "
+                f"{f'of {self._resource_class}' if self._resource_class else 'of none'}.",
+                hint=f"Start this worker with WHEELFARM_RESOURCE_CLASS={wanted} if its machine is such a one.",
+            )
+        return self._made(definitions[name])
+
+    def definition(self, target: Target) -> TargetDefinition | None:
+        """The definition of a target in just that revision; None where there is none."""
+        found = read_definitions(self._folder).get(target.name)
+        return found if found is not None and self._made(found).revision == target.revision else None
+
+    def _made(self, definition: TargetDefinition) -> Target:
+        return definition.target(
+            lambda python: host_target(Path(python), sandbox=definition.sandbox, memory=self._memory)
+        )
+
+
+class DefinedGrounds:
+    """Grounds of this machine's defined targets, and of its host targets, which stand on the back end `host`."""
+
+    def __init__(self, *, definitions: Definitions, roots: Roots, back_ends: BackEnds, host: str) -> None:
+        self._definitions = definitions
+        self._roots = roots
+        self._back_ends = back_ends
+        self._host = host
+        self._known: dict[str, Ground] = {}
+        self._lock = threading.Lock()
+
+    def of(self, target: Target) -> Ground:
+        with self._lock:
+            if target.revision not in self._known:
+                self._known[target.revision] = self._found(target)
+            return self._known[target.revision]
+
+    def _found(self, target: Target) -> Ground:
+        if target.name.startswith("host-"):
+            sandbox = self._back_ends.back_end(self._host)
+            return Ground(sandbox=sandbox, interpreter_prefix=Path(target.prefix))
+        definition = self._definitions.definition(target)
+        if definition is None:
+            raise InputError(
+                f"This machine does not define the target {target.name} in revision {target.revision[:12]}.",
+                hint="Its definition was changed or removed since: see wheelfarm target show, and ask again.",
+            )
+        return ground_of(target, definition, roots=self._roots, back_ends=self._back_ends)
+
+
+def ground_of(target: Target, definition: TargetDefinition, *, roots: Roots, back_ends: BackEnds) -> Ground:
+    """The ground of a target as it is defined. Raises InputError where its root filesystem is gone."""
+    root = roots.root(definition.root) if definition.root else None
+    return Ground(
+        sandbox=back_ends.back_end(definition.sandbox),
+        interpreter_prefix=None if root else Path(target.prefix),
+        root=root,
+        environment=definition.environment,
+        limits=definition.limits,
+    )

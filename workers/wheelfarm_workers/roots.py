@@ -1,0 +1,120 @@
+"""Root filesystems: archives by their sha256 beside the target definitions, unpacked once into the machine's cache."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from wheelfarm.digest import sha256_of_file
+from wheelfarm.errors import InputError, SandboxUnavailable
+from wheelfarm.target_definition import ROOTS
+from wheelfarm_workers.clearing import remove_tree
+from wheelfarm_workers.sandbox import Root
+
+_EXCLUDED = (
+    *("dev", "proc", "sys", "run", "tmp", "var/tmp", "var/cache/apt", "var/lib/apt/lists", "var/log"),
+    *("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale"),
+)
+"""Folders whose contents no build needs, or which a sandbox has of its own."""
+
+
+class Roots:
+    """The root filesystems of a folder of target definitions; what is unpacked of them is kept in `cache`."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._archives = folder / ROOTS
+        self._cache = cache
+
+    def root(self, sha256: str) -> Root:
+        """A root filesystem, unpacked by now. Raises InputError where its archive is gone or has other bytes."""
+        folder = self._cache / sha256[:40]
+        if not folder.is_dir():
+            self._cache.mkdir(parents=True, exist_ok=True)
+            with (self._cache / f"{sha256[:40]}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not folder.is_dir():
+                    self._unpack(sha256, folder)
+        return Root(folder=folder, archive=self.archive(sha256), sha256=sha256)
+
+    def archive(self, sha256: str) -> Path:
+        """Where the archive of a root filesystem lies."""
+        return self._archives / f"{sha256}.tar"
+
+    def keep(self, tree: Path) -> str:
+        """Archive a root filesystem; the archive's sha256. Its owners are kept as numbers, its members sorted."""
+        partial = self._partial()
+        excluded = [word for name in _EXCLUDED for word in ("--exclude", f"./{name}/*")]
+        _tar(["--create", "--file", str(partial), "--sort=name", *excluded, "--directory", str(tree), "."])
+        sha256 = sha256_of_file(partial)
+        partial.replace(self.archive(sha256))
+        return sha256
+
+    def keep_archive(self, archive: Path) -> str:
+        """Take a copy of an archive, compressed or not, that was made elsewhere; its sha256."""
+        if _is_plain_tar(archive):
+            sha256 = sha256_of_file(archive)
+            if not self.archive(sha256).exists():
+                partial = self._partial()
+                shutil.copyfile(archive, partial)
+                partial.replace(self.archive(sha256))
+            return sha256
+        tree = self.scratch() / f"{os.getpid()}.new"
+        try:
+            _extract(archive, tree)
+            return self.keep(tree)
+        finally:
+            remove_tree(tree)
+
+    def scratch(self) -> Path:
+        """A folder for what is half-finished, on the file system of the unpacked ones."""
+        self._cache.mkdir(parents=True, exist_ok=True)
+        return self._cache
+
+    def _partial(self) -> Path:
+        for folder in (self._archives, self._cache):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self._archives / f".{os.getpid()}.new"
+
+    def _unpack(self, sha256: str, folder: Path) -> None:
+        archive = self.archive(sha256)
+        try:
+            found = sha256_of_file(archive)
+        except OSError as error:
+            raise InputError(
+                f"The root filesystem sha256:{sha256} is gone: {archive} can't be read ({error.strerror}).",
+                hint="Bring the file back from a machine that has it, or make the target anew: wheelfarm target add",
+            ) from error
+        if found != sha256:
+            raise InputError(
+                f"{archive} has sha256 {found}: it is not the root filesystem that the target was defined with.",
+                hint="Bring the file back from a machine that has it, or make the target anew: wheelfarm target add",
+            )
+        partial = folder.with_suffix(".new")
+        remove_tree(partial)
+        _extract(archive, partial)
+        partial.replace(folder)
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    folder.mkdir(mode=0o755, parents=True)
+    owner = ["--same-owner"] if os.getuid() == 0 else ["--no-same-owner"]
+    no_devices = ["--exclude", "./dev/*", "--exclude", "dev/*"]
+    _tar(["--extract", "--file", str(archive), "--same-permissions", *owner, *no_devices, "--directory", str(folder)])
+    folder.chmod(0o755)
+
+
+def _is_plain_tar(archive: Path) -> bool:
+    try:
+        with archive.open("rb") as file:
+            file.seek(257)
+            return file.read(5) == b"ustar"
+    except OSError as error:
+        raise InputError(f"{archive} can't be read: {error.strerror}.") from error
+
+
+def _tar(words: Sequence[str]) -> None:
+    done = subprocess.run(["tar", "--numeric-owner", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SandboxUnavailable(f"The root filesystem's archive failed: {done.stderr.strip()[-500:]}")

@@ -1,0 +1,112 @@
+"""`python -m wheelfarm_workers.target_making`: what `wheelfarm target add` and `check` do on a worker's machine."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from wheelfarm.errors import InputError, WheelfarmError
+from wheelfarm.installation import environment_to_build_for
+from wheelfarm.settings import Settings
+from wheelfarm.target import Target, host_target
+from wheelfarm.target_definition import TargetDefinition, parse_definition, read_definition
+from wheelfarm_services.refusal import refuse
+from wheelfarm_workers.grounds import ground_of
+from wheelfarm_workers.root_sources import bring_root
+from wheelfarm_workers.roots import Roots
+from wheelfarm_workers.sandbox.back_ends import BackEnds
+from wheelfarm_workers.target_check import check_target, facts_of
+
+_PYTHON = "/usr/bin/python3"
+
+
+@click.group()
+def main() -> None:
+    """Make and check targets."""
+
+
+@main.command()
+@click.argument("name")
+@click.argument("draft")
+@click.option("--arch", default="")
+@click.option("--python", default="")
+@click.option("--no-check", is_flag=True)
+@click.option("--json", "as_json", is_flag=True)
+def add(name: str, draft: str, arch: str, python: str, no_check: bool, as_json: bool) -> None:
+    """Make the target of a drafted definition, and write the definition once it is seen to work."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        roots = Roots(settings.targets, settings.cache / "roots")
+        with _back_ends(settings) as back_ends:
+            definition = _defined(
+                parse_definition(draft, name=name, origin=f"target {name}"), arch, python, roots, back_ends
+            )
+            target = _target(definition, settings)
+            if not no_check:
+                check_target(target, ground_of(target, definition, roots=roots, back_ends=back_ends))
+            settings.targets.mkdir(parents=True, exist_ok=True)
+            path = settings.targets / f"{name}.toml"
+            partial = path.with_name(f".{name}.{os.getpid()}.new")
+            partial.write_text(definition.to_toml())
+            partial.replace(path)
+        _tell(target, f"defined in {path}", as_json=as_json)
+    except WheelfarmError as error:
+        refuse(error, as_json=as_json)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True)
+def check(name: str, as_json: bool) -> None:
+    """Build and load a C extension in a target."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        definition = read_definition(settings.targets / f"{name}.toml")
+        target = _target(definition, settings)
+        roots = Roots(settings.targets, settings.cache / "roots")
+        with _back_ends(settings) as back_ends:
+            check_target(target, ground_of(target, definition, roots=roots, back_ends=back_ends))
+        _tell(target, "builds and loads C extensions", as_json=as_json)
+    except WheelfarmError as error:
+        refuse(error, as_json=as_json)
+
+
+def _defined(draft: TargetDefinition, arch: str, python: str, roots: Roots, back_ends: BackEnds) -> TargetDefinition:
+    """The definition of a draft, its root filesystem here and its interpreter asked for what it is."""
+    kind, _, named = draft.made_from.partition(":")
+    if kind == "host":
+        if arch or python or draft.system_packages:
+            raise InputError("--arch, --python and --package are for root filesystems, not for the host's own.")
+        interpreter = environment_to_build_for(os.environ, named or "python3").python
+        return replace(draft, python=str(interpreter))
+    sha256 = bring_root(draft.made_from, roots, arch=arch, packages=draft.system_packages)
+    sandbox = back_ends.back_end("bubblewrap")
+    facts = facts_of(roots.root(sha256), python or _PYTHON, sandbox)
+    told = {key: str(facts[key]) for key in ("version", "abi", "platform", "prefix")}
+    return replace(draft, root=sha256, python=str(facts["executable"]), interpreter=told)
+
+
+def _target(definition: TargetDefinition, settings: Settings) -> Target:
+    memory = settings.cache / "targets"
+    return definition.target(lambda python: host_target(Path(python), sandbox=definition.sandbox, memory=memory))
+
+
+@contextmanager
+def _back_ends(settings: Settings) -> Iterator[BackEnds]:
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=settings.cache, prefix="target-") as work, BackEnds(slots=1, work=Path(work)) as found:
+        yield found
+
+
+def _tell(target: Target, what: str, *, as_json: bool) -> None:
+    text = json.dumps({"target": target.to_json()}, indent=2)
+    click.echo(text if as_json else f"{target.name}: CPython {target.python_version}, {target.platform}: {what}")
+
+
+if __name__ == "__main__":
+    main()
