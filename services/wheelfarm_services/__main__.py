@@ -5,7 +5,6 @@ import socket
 from pathlib import Path
 
 import click
-import uvicorn
 
 from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.listening import DEFAULT_ADDRESS, Address
@@ -15,6 +14,7 @@ from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.assembly import assemble
 from wheelfarm_services.audit import keep_audit
+from wheelfarm_services.http_server import HttpServer
 from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.logs import configure_logs, log_to_stderr
 from wheelfarm_services.metrics import LedgerMetrics
@@ -22,9 +22,6 @@ from wheelfarm_services.metrics_server import metrics_told
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.refusal import refuse
-
-_MOST_CONNECTIONS = 4000
-"""What comes beyond that is answered 503 at once, for each follower of a log keeps one."""
 
 
 @click.command()
@@ -79,17 +76,8 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     )
     if reconciles:
         parts.reconciler.start()
-    config = uvicorn.Config(
-        create_app(services),
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=1,
-        limit_concurrency=_MOST_CONNECTIONS,
-    )
     with metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)):
-        uvicorn.Server(config).run(sockets=[listener])
+        HttpServer(create_app(services), services.streams).run(sockets=[listener])
     parts.reconciler.stop()
 
 

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 _KEY = "wheelfarm.principal"
 _NOBODY = TokenRecord(id="", sha256=digest(""), scope=Scope.READ, revoked=True)
 
+_GONE = (-1,)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal:
@@ -102,14 +104,18 @@ class Access:
         return self._tokens().open_jobs.get(tenant)
 
     def _tokens(self) -> TokenFile:
-        """The file as it is now; as it was, while it can't be read."""
+        """The file as it is now; as it was, while what is in it is wrong; none of its tokens, where it is gone."""
         stamp = _stamp(self._path)
         if self._path is not None and stamp != self._stamp:
             try:
                 self._read = read_token_file(self._path)
                 logger.info("token file read again", extra={"tokens": len(self._read.tokens)})
             except InputError as error:
-                logger.error("token file not accepted, the last one stands", extra={"reason": error.message})
+                if stamp == _GONE:
+                    self._read = TokenFile()
+                    logger.error("token file gone, none of its tokens is taken", extra={"reason": error.message})
+                else:
+                    logger.error("token file not accepted, the last one stands", extra={"reason": error.message})
             self._stamp = stamp
         return self._read
 
@@ -130,5 +136,5 @@ def _stamp(path: Path | None) -> tuple[int, ...]:
     try:
         status = path.stat() if path else None
     except OSError:
-        return (-1,)
+        return _GONE
     return (status.st_mtime_ns, status.st_size, status.st_ino) if status else ()

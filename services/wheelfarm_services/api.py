@@ -1,6 +1,6 @@
 """The farm's HTTP face: every operation it has, behind the tokens; each subject's are in a module of their own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,6 +12,7 @@ from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.answers import routing_answer
 from wheelfarm_services.auth import Authenticated
+from wheelfarm_services.event_stream import EventStreams
 from wheelfarm_services.explanations import explanation_operations
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.forecasts import forecast_operations
@@ -53,6 +54,7 @@ class Services:
     fleet: Fleet
     access: Access
     limits: RateLimits | None = None
+    streams: EventStreams = field(default_factory=EventStreams)
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -77,8 +79,8 @@ def operations_of(services: Services) -> list[Operation]:
     )
     operations = [
         *health_operations(store, ledger, services.fleet),
-        *request_operations(requests, ledger, services.access),
-        *job_operations(requests, ledger, services.logs, tenancy),
+        *request_operations(requests, ledger, services.access, services.streams),
+        *job_operations(requests, ledger, services.logs, tenancy, services.streams),
         *wheel_operations(store, services.recipes, tenancy),
         *source_operations(sources),
         *overview_operations(ledger, requests, services.fleet, tenancy),

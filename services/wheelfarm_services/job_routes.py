@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from wheelfarm.errors import FarmUnavailable, NotFound
 from wheelfarm.job import JobStatus
 from wheelfarm_services.access import principal_of
-from wheelfarm_services.event_stream import EventStream
+from wheelfarm_services.event_stream import EventStreams
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.log_following import EVENT_ID, Place, follow_log
 from wheelfarm_services.log_reader import LogReader
@@ -27,9 +27,11 @@ _LAST_EVENT = Parameter(
 )
 
 
-def job_operations(requests: Requests, ledger: Ledger, logs: LogReader, tenancy: Tenancy) -> list[Operation]:
+def job_operations(
+    requests: Requests, ledger: Ledger, logs: LogReader, tenancy: Tenancy, streams: EventStreams
+) -> list[Operation]:
     """Jobs and their logs."""
-    endpoints = _Endpoints(requests=requests, ledger=ledger, logs=logs, tenancy=tenancy)
+    endpoints = _Endpoints(requests=requests, ledger=ledger, logs=logs, tenancy=tenancy, streams=streams)
     return [
         Operation(
             name="job",
@@ -67,6 +69,7 @@ class _Endpoints:
     ledger: Ledger
     logs: LogReader
     tenancy: Tenancy
+    streams: EventStreams
 
     def job(self, http: HttpRequest) -> Response:
         return JSONResponse(self.requests.job(self._job(http)).to_json())
@@ -86,7 +89,8 @@ class _Endpoints:
             return await run_in_threadpool(self._is_over, job_id)
 
         place = Place.read(http.headers.get("last-event-id", ""))
-        return EventStream(follow_log(self.logs, job_id, place, is_over=is_over, raw=_is_raw(http)))
+        events = follow_log(self.logs, job_id, place, is_over=is_over, raw=_is_raw(http))
+        return self.streams.stream(events, principal_of(http).token)
 
     async def _whole(self, job_id: str, run: str, *, raw: bool) -> AsyncIterator[bytes]:
         offset, left = 0, b""

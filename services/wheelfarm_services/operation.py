@@ -1,5 +1,6 @@
 """Operations: one method on one path each, with all that the OpenAPI document tells of it, and the routes they make."""
 
+import asyncio
 import inspect
 import logging
 import re
@@ -14,7 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from wheelfarm.errors import InputError, WheelfarmError
+from wheelfarm.errors import FarmUnavailable, InputError, WheelfarmError
 from wheelfarm.token_file import Scope
 from wheelfarm_services.access import principal_of
 from wheelfarm_services.answers import error_answer, fault_answer
@@ -100,6 +101,8 @@ class Operation:
             answer = await self._answered(http)
         except WheelfarmError as error:
             answer = error_answer(http, error)
+        except asyncio.CancelledError:  # the server ends
+            answer = error_answer(http, FarmUnavailable("The services end.", hint="Ask again: others may answer."))
         except RedisError as error:  # it is away, which passes
             logger.warning("Redis can't be used", extra={"operation": self.name, "reason": type(error).__name__})
             answer = fault_answer(http, error)

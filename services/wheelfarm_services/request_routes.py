@@ -13,7 +13,7 @@ from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm.token_file import Scope
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services.access import Access, Principal, principal_of
-from wheelfarm_services.event_stream import EventStream
+from wheelfarm_services.event_stream import EventStreams
 from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.operation import EVENTS, Answer, Operation, Parameter
@@ -113,9 +113,9 @@ _TARGET = {
 }
 
 
-def request_operations(requests: Requests, ledger: Ledger, access: Access) -> list[Operation]:
+def request_operations(requests: Requests, ledger: Ledger, access: Access, streams: EventStreams) -> list[Operation]:
     """Targets and requests."""
-    endpoints = _Endpoints(requests=requests, ledger=ledger, access=access)
+    endpoints = _Endpoints(requests=requests, ledger=ledger, access=access, streams=streams)
     status = Answer(told="The request's status.", shape=_STATUS)
     gone = Answer(told="Done.")
     return [
@@ -170,7 +170,7 @@ def request_operations(requests: Requests, ledger: Ledger, access: Access) -> li
             told="The jobs of a request as they change, as events `job`, and `end` when all has ended.",
             parameters=(REQUEST_ID, _LAST_EVENT),
             answers={200: Answer(told="Server-sent events.", media=(EVENTS,))},
-            errors=(404,),
+            errors=(404, 429),
         ),
         Operation(
             name="changeRequest",
@@ -202,6 +202,7 @@ class _Endpoints:
     requests: Requests
     ledger: Ledger
     access: Access
+    streams: EventStreams
 
     async def register(self, http: HttpRequest) -> Response:
         target = Target.from_json(json_object(await read_json_body(http)))
@@ -237,7 +238,9 @@ class _Endpoints:
         request_id, last_id = http.path_params["id"], http.headers.get("last-event-id", "")
         await run_in_threadpool(self._require_visible, http)
         await run_in_threadpool(self.requests.awaited, request_id)
-        return EventStream(follow_request(self.requests, self.ledger, request_id, last_id))
+        return self.streams.stream(
+            follow_request(self.requests, self.ledger, request_id, last_id), principal_of(http).token
+        )
 
     async def change(self, http: HttpRequest) -> Response:
         priority = read_priority(json_object(await read_json_body(http)).get("priority"))

@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from redis import Redis
 from starlette.applications import Starlette
 
@@ -22,6 +22,8 @@ from wheelfarm.job import JobState
 from wheelfarm_services import layout
 from wheelfarm_services.access import Access
 from wheelfarm_services.auth import Authenticated
+from wheelfarm_services.event_stream import EventStreams
+from wheelfarm_services.http_server import HttpServer
 from wheelfarm_services.job_routes import job_operations
 from wheelfarm_services.ledger import redis_client
 from wheelfarm_services.log_reader import LogReader
@@ -39,6 +41,7 @@ class LogFarm:
     """Writer and readers of logs over one Redis and one store."""
 
     def __init__(self, redis_url: str, folder: Path) -> None:
+        self.redis_url = redis_url
         self.redis: Redis = redis_client(redis_url)
         self.store = DirectoryStore.create(folder / "store")
         self.ledger = FakeLedger()
@@ -66,11 +69,12 @@ class LogFarm:
 
 
 @contextmanager
-def serving(farm: LogFarm) -> Iterator[None]:
+def serving(farm: LogFarm, streams: EventStreams | None = None) -> Iterator[HttpServer]:
     """Have the API of a farm's logs answer."""
-    operations = job_operations(_no_requests(), farm.ledger.as_ledger, farm.reader, Tenancy(farm.store))
+    streams = streams or EventStreams()
+    operations = job_operations(_no_requests(), farm.ledger.as_ledger, farm.reader, Tenancy(farm.store), streams)
     app = Authenticated(Starlette(routes=routes_of(operations)), Access("t"))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+    server = HttpServer(app, streams, log_level="error")
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     farm.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -81,7 +85,7 @@ def serving(farm: LogFarm) -> Iterator[None]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
-        yield
+        yield server
     finally:
         server.should_exit = True
         thread.join()
@@ -199,9 +203,61 @@ def test_many_followers_read_everything_in_order_beside_some_who_read_nothing(
     assert all(text.encode() == expected[job] for job, text in received)
 
 
-def test_log_is_followed_through_another_replica_of_the_api(farm: LogFarm, redis_url: str) -> None:
-    other = LogFarm.__new__(LogFarm)
-    other.__dict__.update({**vars(farm), "reader": LogReader(farm.store, redis_url)})
+def test_follower_who_reads_nothing_is_cut_off_and_the_others_are_not(farm: LogFarm) -> None:
+    """Its connection is dropped with what waits in it, and nothing of it is left in the server."""
+    other = _another(farm)
+    streams = EventStreams(patience_s=1.0)
+    with serving(other, streams) as server:
+        log = farm.begin()
+        stuck = _open_and_read_nothing(other, JOB)
+        readers = _Followers(other, [JOB])
+        readers.start()
+        line, count = b"x" * 9999 + b"\n", 1000
+        for _ in range(count):
+            log.write(line)
+        deadline = time.monotonic() + 60
+        while len(server.server_state.connections) > 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(server.server_state.connections) == 1
+        farm.finish(log)
+        (received,) = readers.join()
+        assert received[1].encode() == line * count
+        with stuck, pytest.raises(ConnectionResetError):
+            while stuck.recv(1 << 20):
+                pass
+
+
+def test_token_follows_so_many_logs_at_once_and_no_more(farm: LogFarm) -> None:
+    other = _another(farm)
+    with serving(other, EventStreams(most=2)):
+        log = farm.begin()
+        log.write(b"one\n")
+        followed = [other.events() for _ in range(2)]
+        assert [next(events).data for events in followed] == ["one\n", "one\n"]
+        refused = httpx.get(f"{other.url}/jobs/{JOB}/log/events", headers=HEADERS)
+        assert (refused.status_code, refused.json()["error"]) == (429, "too-many-requests")
+        assert int(refused.headers["retry-after"]) > 0
+        farm.finish(log)
+        assert [[event.name for event in events] for events in followed] == [["end"], ["end"]]
+        assert next(other.events()).data == "one\n"
+
+
+def test_followers_are_let_go_when_the_services_end(farm: LogFarm, caplog: pytest.LogCaptureFixture) -> None:
+    other = _another(farm)
+    log = farm.begin()
+    log.write(b"one\n")
+    with serving(other):
+        events = other.events()
+        last_id = next(events).id
+    assert list(events) == []
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    log.write(b"two\n")
+    farm.finish(log)
+    assert text_of(list(farm.events(last_id=last_id))) == "two\n"
+
+
+def test_log_is_followed_through_another_replica_of_the_api(farm: LogFarm) -> None:
+    other = _another(farm)
     log = farm.begin()
     log.write(b"one\n")
     with serving(other):
@@ -209,6 +265,13 @@ def test_log_is_followed_through_another_replica_of_the_api(farm: LogFarm, redis
         log.write(b"two\n")
         farm.finish(log)
         assert text_of(list(other.events(last_id=first.id))) == "two\n"
+
+
+def _another(farm: LogFarm) -> LogFarm:
+    """Another replica of the API over the same Redis and store."""
+    other = copy(farm)
+    other.reader = LogReader(farm.store, farm.redis_url)
+    return other
 
 
 class _Followers:

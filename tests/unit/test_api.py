@@ -12,7 +12,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from tests.support.asgi import asgi_client
+from tests.support.asgi import asgi_client, operations_client
 from tests.support.ledger import FakeLedger, make_record
 from tests.support.projects import Project
 from tests.support.upstreams import upstreams_of
@@ -29,13 +29,15 @@ from wheelfarm_services.access import OPERATOR, Access
 from wheelfarm_services.accounts import Accounts, PageSource
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.fleet import Fleet
+from wheelfarm_services.health_routes import health_operations
+from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.source_index import SourceIndex
-from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.store import DirectoryStore, Store
 from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.wheel_index import WheelIndex
 
@@ -225,17 +227,38 @@ def test_token_is_taken_as_bearer_and_as_basic_password(farm: Farm, authorizatio
 def test_health_and_readiness_are_open_to_all(farm: Farm) -> None:
     client = asgi_client(farm.app)
     assert [client.get(path).text for path in ("/healthz", "/readyz")] == ["ok\n", "ok\n"]
-    farm.ledger.errors["ping"] = FarmUnavailable("Redis is gone.")
+
+
+def test_farm_without_its_redis_is_alive_and_not_ready(farm: Farm) -> None:
+    farm.ledger.errors["ping"] = FarmUnavailable("Redis at /run/secret is gone.")
+    client = asgi_client(farm.app)
     assert client.get("/healthz").status_code == 200
     answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()["message"]) == (503, "Redis is gone.")
+    assert (answer.status_code, answer.json()["message"]) == (503, "Redis can't be used.")
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_farm_without_its_store_is_alive_and_not_ready(farm: Farm) -> None:
+def test_farm_without_its_store_is_alive_and_not_ready_and_tells_nobody_where_it_was(farm: Farm) -> None:
     shutil.rmtree(farm.store.root)
     client = asgi_client(farm.app)
     assert [client.get(path).status_code for path in ("/healthz", "/readyz")] == [200, 503]
+    assert client.get("/readyz").json()["message"] == "The store can't be used."
+
+
+def test_readiness_is_looked_at_once_a_second_however_many_ask() -> None:
+    looks, now = [], [0.0]
+    (_, ready, _) = health_operations(
+        cast(Store, SimpleNamespace(size=lambda key: looks.append(key))),
+        cast(Ledger, SimpleNamespace(ping=lambda: None)),
+        cast(Fleet, None),
+        clock=lambda: now[0],
+    )
+    client = operations_client([ready])
+    assert {client.get("/readyz").text for _ in range(10)} == {"ok\n"}
+    assert len(looks) == 1
+    now[0] = 1.5
+    client.get("/readyz")
+    assert len(looks) == 2
 
 
 @pytest.mark.parametrize("path", ["/requests", "/sdists"])

@@ -112,7 +112,19 @@ def test_file_that_is_broken_while_the_farm_runs_changes_nothing(farm: TokenFarm
     assert client.get("/status").status_code == 200
     farm.file.write_text("[tokens.ci]\nscopes = 3")
     assert client.get("/status").status_code == 200
+
+
+def test_file_that_is_removed_while_the_farm_runs_takes_its_tokens_along(
+    farm: TokenFarm, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = farm.add("ci")
+    kept = farm.file.read_bytes()
     farm.file.unlink()
+    assert client.get("/status").status_code == 401
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "token file gone, none of its tokens is taken"
+    ]
+    farm.file.write_bytes(kept)
     assert client.get("/status").status_code == 200
 
 
