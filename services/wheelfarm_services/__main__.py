@@ -59,7 +59,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     keep_audit(_given(settings.audit))
     parts = assemble(settings, embedded_since=embedded_since)
     if PolicyBook(parts.store).publish(_given(settings.policy)):
-        parts.wheels.render_all()
+        parts.wheels.pages.render_all()
     parts.recipes.publish(_given(settings.recipes))
     services = Services(
         store=parts.store,

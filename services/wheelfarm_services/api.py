@@ -18,6 +18,7 @@ from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.forecasts import forecast_operations
 from wheelfarm_services.garbage_routes import garbage_operations
 from wheelfarm_services.health_routes import health_operations
+from wheelfarm_services.index_routes import index_operations
 from wheelfarm_services.interpreters.routes import interpreter_operations
 from wheelfarm_services.job_routes import job_operations
 from wheelfarm_services.ledger import Ledger
@@ -36,6 +37,7 @@ from wheelfarm_services.source_operations import source_operations
 from wheelfarm_services.source_routes import SourceEndpoints
 from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy
+from wheelfarm_services.wheel_index import WheelIndex
 from wheelfarm_services.wheel_routes import wheel_operations
 
 
@@ -82,6 +84,7 @@ def operations_of(services: Services) -> list[Operation]:
         *request_operations(requests, ledger, services.access, services.streams),
         *job_operations(requests, ledger, services.logs, tenancy, services.streams),
         *wheel_operations(store, services.recipes, tenancy),
+        *index_operations(store, WheelIndex(store), tenancy),
         *source_operations(sources),
         *overview_operations(ledger, requests, services.fleet, tenancy),
         *explanation_operations(store, tenancy),

@@ -76,7 +76,7 @@ def assemble(settings: Settings, *, embedded_since: float | None = None) -> Asse
         fleet=fleet,
         tenancy=tenancy,
         requests=requests,
-        reconciler=Reconciler(ledger, redis, requests, wake, every_s=_RECONCILED_EVERY_S),
+        reconciler=Reconciler(ledger, redis, requests, wake, wheels.pages, every_s=_RECONCILED_EVERY_S),
     )
 
 

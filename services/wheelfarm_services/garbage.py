@@ -72,8 +72,9 @@ class _Collection:
         return GarbageReport(dry_run=self._dry_run, removed=self._removed, unfinished_writes=unfinished)
 
     def _forget(self, target: str) -> None:
-        """Take a target off: its entries, its page, its definitions. The claims of its names stay."""
-        for prefix in (layout.index_entries(target), layout.flat_page(target), layout.target_definitions(target)):
+        """Take a target off: its entries, its pages, its definitions. The claims of its names stay."""
+        pages = (layout.project_pages(target), layout.flat_pages(target), layout.stale_notes(target))
+        for prefix in (layout.index_entries(target), *pages, layout.target_definitions(target)):
             self._remove("targets", self._store.objects(prefix), self._settled)
 
     def _mark(self) -> _Marks:

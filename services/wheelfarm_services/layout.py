@@ -2,6 +2,8 @@
 
 import re
 
+from packaging.utils import canonicalize_name
+
 from wheelfarm.job import Job
 
 _BLOB = re.compile(
@@ -129,24 +131,54 @@ def name_claim(target: str, filename: str) -> str:
     return f"names/{target}/{filename}.json"
 
 
-def index_entries(target: str) -> str:
-    """The folder of a target's index entries."""
-    return f"index/{target}/"
+def index_entries(target: str, project: str = "") -> str:
+    """The folder of a target's index entries, or of a project's."""
+    return f"index/{target}/{project}/" if project else f"index/{target}/"
 
 
 def index_entry(target: str, filename: str) -> str:
     """One file of a target's index: immutable."""
-    return f"{index_entries(target)}{filename}.json"
+    return f"{index_entries(target, canonicalize_name(filename.partition('-')[0]))}{filename}.json"
 
 
-def flat_pages() -> str:
-    """The folder of the targets' pages."""
-    return "flat/"
+def project_state(project: str) -> str:
+    """What was said about a project's wheels since they were built: yanks, quarantine, deletions."""
+    return f"states/{project}.json"
 
 
-def flat_page(target: str) -> str:
+def project_page(target: str, project: str, form: str = "json") -> str:
+    """A project's page on a target's index, as `json` (PEP 691) or `html` (PEP 503)."""
+    return f"{project_pages(target)}{project}/index.{form}"
+
+
+def project_pages(target: str) -> str:
+    """The folder of a target's project pages, and of the list of its projects."""
+    return f"simple/{target}/"
+
+
+def root_page(target: str, form: str = "json") -> str:
+    """The list of the projects on a target's index."""
+    return f"{project_pages(target)}index.{form}"
+
+
+def flat_pages(target: str = "") -> str:
+    """The folder of the targets' find-links pages, or of one's."""
+    return f"flat/{target}/" if target else "flat/"
+
+
+def flat_page(target: str, form: str = "html") -> str:
     """A target's find-links page."""
-    return f"flat/{target}/index.html"
+    return f"{flat_pages(target)}index.{form}"
+
+
+def stale_notes(target: str = "") -> str:
+    """The folder of the notes that a target's flat page is behind."""
+    return f"stale/{target}/" if target else "stale/"
+
+
+def stale_note(target: str, project: str, note: str) -> str:
+    """The note that a target's flat page may be behind in one project."""
+    return f"{stale_notes(target)}{project}.{note}"
 
 
 def target(name: str, revision: str) -> str:
@@ -227,8 +259,9 @@ def quarantined(key: str) -> str:
 
 def http_headers(key: str) -> dict[str, str]:
     """How a web server may serve the object: its Content-Type and Cache-Control."""
-    if key.startswith("flat/"):
-        return {"ContentType": "text/html", "CacheControl": "no-cache"}
+    if key.startswith(("flat/", "simple/")):
+        media = "text/html" if key.endswith(".html") else "application/vnd.pypi.simple.v1+json"
+        return {"ContentType": media, "CacheControl": "no-cache"}
     if key.startswith("wheels/"):
         return {"ContentType": "application/octet-stream", "CacheControl": "max-age=365000000, immutable"}
     return {"ContentType": "application/json" if key.endswith(".json") else "application/octet-stream"}

@@ -14,6 +14,7 @@ _ERRORS = {
     401: "The token is missing, wrong, expired or revoked.",
     403: "The token is known and does not allow this; the message says what it lacks.",
     404: "There is no such thing, or the token's tenant may not see it.",
+    406: "What is there is not offered in any form that was asked for.",
     409: "The id is taken by something else.",
     413: "The body is too large.",
     416: "The range that was asked for begins behind the end of the file.",

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from wheelfarm.job import Sdist
 from wheelfarm.policy import Policy
 from wheelfarm.policy_file import PolicyFile, parse_policy, read_policy_file
 from wheelfarm_services import layout
@@ -45,6 +46,11 @@ class PolicyBook:
     def sha256(self) -> str:
         """The digest of the policy's text, "" where there is none."""
         return hashlib.sha256(self.file.source.encode()).hexdigest() if self.file.origin else ""
+
+    def lets_stand(self, sdists: Iterable[Sdist]) -> bool:
+        """Whether what was built from and with these sdists may stay."""
+        policy, now = self.policy, self.now()
+        return policy == Policy() or not any(policy.lasting_refusal(sdist, now) for sdist in sdists)
 
     def publish(self, path: Path | None) -> bool:
         """Make a file the farm's policy, or none; whether that, or the day, may judge otherwise than what was before.

@@ -21,9 +21,13 @@ class OpenRequests(Protocol):
     def close_expired(self) -> int: ...
 
 
+class StalePages(Protocol):
+    def render_stale(self) -> int: ...
+
+
 class Reconciler:
-    """Republishes missing tokens, reaps lapsed leases, audits waiting jobs, resubmits open requests and gives up those
-    of clients that are gone."""
+    """Republishes missing tokens, reaps lapsed leases, audits waiting jobs, resubmits open requests, gives up those
+    of clients that are gone, and brings the index's pages up to date."""
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Reconciler:
         redis: Redis,
         requests: OpenRequests,
         wake: Callable[[str], None],
+        pages: StalePages,
         *,
         every_s: float,
     ) -> None:
@@ -38,6 +43,7 @@ class Reconciler:
         self._redis = redis
         self._requests = requests
         self._wake = wake
+        self._pages = pages
         self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.run, name="reconciler", daemon=True)
@@ -72,6 +78,7 @@ class Reconciler:
             logger.warning("leases lapsed", extra={"count": reaped})
         self._ledger.audit()
         self._republish()
+        self._pages.render_stale()
         metrics.RECONCILED.set_to_current_time()
 
     def _republish(self) -> None:

@@ -1,4 +1,4 @@
-"""The API's part for what was built: wheels by digest, the page of each target; the recipes and the policy."""
+"""The API's part for wheels by digest, the recipes and the policy."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ from wheelfarm.errors import NotFound
 from wheelfarm_services import layout
 from wheelfarm_services.access import principal_of
 from wheelfarm_services.answers import IMMUTABLE
-from wheelfarm_services.operation import BYTES, HTML, Answer, Operation, Parameter
-from wheelfarm_services.parameters import ANY_TEXT, TARGET, WHEEL_SHA256
+from wheelfarm_services.operation import BYTES, Answer, Operation, Parameter
+from wheelfarm_services.parameters import ANY_TEXT, WHEEL_SHA256
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.store import Store
 from wheelfarm_services.stored_file import stored_file
-from wheelfarm_services.tenancy import Tenancy, Thing
-from wheelfarm_services.wheel_index import WheelIndex, render_flat_page
+from wheelfarm_services.tenancy import Tenancy
 
 _RECIPE = {
     "type": "object",
@@ -33,7 +32,7 @@ _POLICY = {
 
 
 def wheel_operations(store: Store, recipes: RecipeBook, tenancy: Tenancy) -> list[Operation]:
-    """Wheels, pages, recipes and the policy."""
+    """Wheels, recipes and the policy."""
     endpoints = _Endpoints(store=store, recipes=recipes, policies=PolicyBook(store), tenancy=tenancy)
     cached = {"Cache-Control": "How long it may be kept."}
     return [
@@ -48,15 +47,6 @@ def wheel_operations(store: Store, recipes: RecipeBook, tenancy: Tenancy) -> lis
                 206: Answer(told="The range of it that was asked for.", media=(BYTES,), headers=cached),
             },
             errors=(404, 416),
-        ),
-        Operation(
-            name="flatPage",
-            path="/flat/{target}/",
-            endpoint=endpoints.flat_page,
-            told="The wheels of a target, as a page for --find-links.",
-            parameters=(TARGET,),
-            answers={200: Answer(told="The page.", media=(HTML,), headers=cached)},
-            errors=(404,),
         ),
         Operation(
             name="policy",
@@ -98,17 +88,6 @@ class _Endpoints:
             name, version, _, _ = parse_wheel_filename(filename.removesuffix(".metadata"))
             self.policies.policy.require_served(name, str(version))
         return stored_file(http, self.store, layout.wheel(sha256, filename), IMMUTABLE)
-
-    def flat_page(self, http: HttpRequest) -> Response:
-        target, principal = http.path_params["target"], principal_of(http)
-        page = self.store.get(layout.flat_page(target))
-        if page is None:
-            raise NotFound(f"Nothing has been built for a target {target!r}.")
-        if not principal.sees_all:
-            entries = WheelIndex(self.store).entries(target)
-            seen = [entry for entry in entries if self.tenancy.sees(principal, Thing.WHEEL, entry.wheel.sha256)]
-            page = render_flat_page(target, seen)
-        return Response(page, media_type=HTML, headers={"Cache-Control": "no-cache"})
 
     def policy(self, _: HttpRequest) -> Response:
         file = self.policies.file

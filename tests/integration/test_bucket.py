@@ -1,5 +1,6 @@
 """What is so of a bucket alone: what is refused at start, how errors are told, and that faults lose nothing."""
 
+import json
 import os
 import random
 import re
@@ -12,7 +13,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError, SSLError
 
 from tests.support.ceph import SECRET_KEY, Gateway
-from tests.support.publisher import TARGET, wheel_of
+from tests.support.publisher import PROJECT, TARGET, wheel_of
 from tests.support.s3 import Bucket
 from tests.support.s3_proxy import Fault, Proxy, Seen, run_proxy
 from wheelfarm.errors import CorruptObject, FarmUnavailable
@@ -225,27 +226,31 @@ def test_object_that_changed_in_the_bucket_is_not_believed(bucket: Bucket) -> No
 
 @pytest.mark.parametrize("processes", [4, pytest.param(16, marks=pytest.mark.slow)])
 def test_processes_that_publish_through_faults_lose_no_entry(proxy: Proxy, bucket: Bucket, processes: int) -> None:
-    """Of processes with ten wheels each every wheel is on the page, whatever a tenth of the requests met."""
+    """Of processes with ten wheels each, of one project, each is on its pages, whatever a tenth of requests met."""
     chance = random.Random(7)
     faults = list(Fault)
     proxy.fault = lambda seen: chance.choice(faults) if chance.random() < 0.1 else None
-    names = [f"app{process}" for process in range(processes)]
     argv = [sys.executable, "-m", "tests.support.publisher", proxy.url, bucket.name]
     root = Path(__file__).parents[2]
     running = [
-        subprocess.Popen([*argv, name, "10"], cwd=root, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
-        for name in names
+        subprocess.Popen([*argv, str(major), "10"], cwd=root, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
+        for major in range(processes)
     ]
     told = [process.communicate(timeout=240)[0].split() for process in running]
     assert [process.returncode for process in running] == [0] * processes
-    published = sorted(name for one in told for name in one)
+    published = sorted(version for one in told for version in one)
     assert len(published) == 10 * processes
 
     store = bucket.store()
-    page = (store.get(layout.flat_page(TARGET)) or b"").decode()
-    assert sorted(re.findall(r">([^<>]+)-1\.0-1-py3-none-any\.whl<", page)) == published
-    assert sorted(entry.wheel.name for entry in WheelIndex(store).entries(TARGET)) == published
-    for name in published:
-        wheel, data = wheel_of(name)
+    filenames = sorted(wheel_of(version)[0].filename for version in published)
+    WheelIndex(store).pages.render_stale()
+    for page in (layout.project_page(TARGET, PROJECT), layout.flat_page(TARGET, "json")):
+        told = json.loads(store.get(page) or b"")
+        text = (store.get(page.replace("json", "html")) or b"").decode()
+        assert [file["filename"] for file in told["files"]] == filenames
+        assert re.findall(r">([^<>]+\.whl)<", text) == filenames
+    assert sorted(entry.wheel.version for entry in WheelIndex(store).entries(TARGET)) == published
+    for version in published:
+        wheel, data = wheel_of(version)
         assert store.get(layout.wheel(wheel.sha256, wheel.filename)) == data
     assert set(proxy.faults) == set(faults)

@@ -123,7 +123,7 @@ class Replica:
         ledger = Ledger(url, wake=tokens, patience_s=patience_s)
         sources = cast(SourceIndex, AnySdist())
         requests = Requests(store, ledger, sources, WheelIndex(store), RecipeBook(store))
-        reconciler = Reconciler(ledger, redis, requests, tokens, every_s=every_s)
+        reconciler = Reconciler(ledger, redis, requests, tokens, WheelIndex(store).pages, every_s=every_s)
         return cls(ledger=ledger, requests=requests, tokens=tokens, reconciler=reconciler)
 
 

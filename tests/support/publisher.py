@@ -1,4 +1,5 @@
-"""A process that publishes wheels into a bucket: `python -m tests.support.publisher ENDPOINT BUCKET NAME COUNT`."""
+"""A process that publishes wheels of one project: `python -m tests.support.publisher ENDPOINT BUCKET MAJOR COUNT`, of
+the versions MAJOR.0, MAJOR.1 and so on."""
 
 import hashlib
 import sys
@@ -11,19 +12,20 @@ from wheelfarm_services.store import CheckedStore
 from wheelfarm_services.wheel_index import Manifest, WheelIndex, build_key
 
 TARGET = "host-test"
+PROJECT = "app"
 
 
-def wheel_of(name: str) -> tuple[BuiltWheel, bytes]:
-    data = f"the wheel of {name}".encode() * 200
+def wheel_of(version: str) -> tuple[BuiltWheel, bytes]:
+    data = f"the wheel of {version}".encode() * 200
     sha256 = hashlib.sha256(data).hexdigest()
-    filename = f"{name}-1.0-1-py3-none-any.whl"
-    return BuiltWheel(name=name, version="1.0", filename=filename, sha256=sha256, size=len(data)), data
+    filename = f"{PROJECT}-{version}-1-py3-none-any.whl"
+    return BuiltWheel(name=PROJECT, version=version, filename=filename, sha256=sha256, size=len(data)), data
 
 
-def publish(index: WheelIndex, name: str, folder: Path) -> None:
-    wheel, data = wheel_of(name)
-    (folder / name).write_bytes(data)
-    metadata = f"Name: {name}\n".encode()
+def publish(index: WheelIndex, version: str, folder: Path) -> None:
+    wheel, data = wheel_of(version)
+    (folder / version).write_bytes(data)
+    metadata = f"Version: {version}\n".encode()
     manifest = Manifest(
         wheel=wheel,
         unstamped_sha256=wheel.sha256,
@@ -32,16 +34,16 @@ def publish(index: WheelIndex, name: str, folder: Path) -> None:
         target=TARGET,
         provenance={},
     )
-    index.publish(build_key(name=name), manifest, folder / name, metadata)
+    index.publish(build_key(version=version), manifest, folder / version, metadata)
 
 
 def main() -> None:
-    endpoint, bucket, name, count = sys.argv[1:]
+    endpoint, bucket, major, count = sys.argv[1:]
     index = WheelIndex(CheckedStore(Bucket(name=bucket, endpoint=endpoint).store()))
     with TemporaryDirectory() as folder:
         for number in range(int(count)):
-            publish(index, f"{name}-{number}", Path(folder))
-            print(f"{name}-{number}", flush=True)
+            publish(index, f"{major}.{number}", Path(folder))
+            print(f"{major}.{number}", flush=True)
 
 
 if __name__ == "__main__":

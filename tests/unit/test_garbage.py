@@ -106,6 +106,7 @@ def wheel_key(wheel: BuiltWheel) -> str:
 def require_sound(farm: Farm, targets: tuple[str, ...] = TARGETS) -> None:
     """Everything listed can be installed and explained: its wheel is there, its sdist, and all it was built with."""
     for target in targets:
+        farm.index.pages.render_stale()
         page = (farm.store.get(layout.flat_page(target)) or b"").decode()
         for entry in farm.index.entries(target):
             assert f">{entry.wheel.filename}<" in page
@@ -288,6 +289,7 @@ def random_history(farm: Farm, chance: random.Random) -> None:
             case _:
                 farm.store.put(layout.wheel(f"{number}" * 64, "lost-1-py3-none-any.whl"), b"lost")
                 farm.store.put(layout.build_log_chunk(f"{number}" * 64, "0001", 0), b"log")
+    farm.index.pages.render_stale()
     for key in farm.store.list(""):
         farm.age(chance.choice([0, 5, 40, 400]), key)
 

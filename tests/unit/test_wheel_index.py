@@ -1,8 +1,10 @@
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,6 @@ from wheelfarm_services.wheel_index import (
     PlannedRequirement,
     WheelIndex,
     build_key,
-    render_flat_page,
     with_build_tag,
 )
 
@@ -53,7 +54,17 @@ def publish(index: WheelIndex, folder: Path, entry: Manifest, *, key: str = KEY,
 
 
 def page(store: DirectoryStore) -> str:
+    """The flat page, brought up to date as services do."""
+    WheelIndex(store).pages.render_stale()
     return (store.get(layout.flat_page(TARGET)) or b"").decode()
+
+
+def project_page_of(store: DirectoryStore, project: str = "app") -> Any:
+    """A project's page as JSON; the HTML beside it says the same."""
+    told = json.loads(store.get(layout.project_page(TARGET, project)) or b'{"files": []}')
+    text = (store.get(layout.project_page(TARGET, project, "html")) or b"").decode()
+    assert re.findall(r">([^<>]+\.whl)<", text) == [file["filename"] for file in told["files"]]
+    return told
 
 
 @pytest.mark.parametrize(
@@ -101,19 +112,16 @@ def test_published_wheel_stands_with_its_metadata_manifest_entry_and_page(
     assert store.get(layout.wheel_metadata(wheel.sha256, wheel.filename)) == b"Metadata-Version: 2.1\n"
     assert index.manifest(KEY) == entry
     assert index.entries(TARGET) == [entry]
+    assert [file["filename"] for file in project_page_of(store)["files"]] == [wheel.filename]
     assert f">{wheel.filename}<" in page(store)
 
 
 def test_publishing_twice_changes_nothing(index: WheelIndex, store: DirectoryStore, tmp_path: Path) -> None:
     publish(index, tmp_path, manifest())
-    before = {
-        key: store.get(key) for folder in ("wheels/", "index/", "flat/", "manifests/") for key in store.list(folder)
-    }
+    page(store)
+    before = {key: store.get(key) for key in store.list("")}
     publish(index, tmp_path, manifest())
-    after = {
-        key: store.get(key) for folder in ("wheels/", "index/", "flat/", "manifests/") for key in store.list(folder)
-    }
-    assert before == after
+    assert {key: store.get(key) for key in store.list("")} == before
 
 
 def test_of_two_builds_of_one_key_the_first_stands(index: WheelIndex, store: DirectoryStore, tmp_path: Path) -> None:
@@ -125,16 +133,21 @@ def test_of_two_builds_of_one_key_the_first_stands(index: WheelIndex, store: Dir
     assert second.wheel.filename not in page(store)
 
 
-@pytest.mark.parametrize("lost", ["entry", "page"])
+@pytest.mark.parametrize("lost", ["entry", "page", "note"])
 def test_publishing_goes_on_where_a_crash_ended_it(
     index: WheelIndex, store: DirectoryStore, tmp_path: Path, lost: str
 ) -> None:
     entry = publish(index, tmp_path, manifest())
-    key = layout.index_entry(TARGET, entry.wheel.filename) if lost == "entry" else layout.flat_page(TARGET)
-    store.delete(key)
-    store.delete(layout.flat_page(TARGET))
+    keys = {
+        "entry": [layout.index_entry(TARGET, entry.wheel.filename), *store.list("stale/"), *store.list("simple/")],
+        "note": [*store.list("stale/"), *store.list("simple/")],
+        "page": list(store.list("simple/")),
+    }
+    for key in keys[lost]:
+        store.delete(key)
     index.enlist(entry)
     assert index.entries(TARGET) == [entry]
+    assert [file["filename"] for file in project_page_of(store)["files"]] == [entry.wheel.filename]
     assert f">{entry.wheel.filename}<" in page(store)
 
 
@@ -156,31 +169,19 @@ def test_eight_that_publish_at_once_lose_no_entry_of_the_page(
     assert len(names) == 40
 
 
-def test_page_links_are_relative_with_one_hash_and_plus_quoted() -> None:
+def test_page_links_are_relative_with_one_hash_and_plus_quoted(index: WheelIndex, store: DirectoryStore) -> None:
     entry = manifest(filename="app-1.0+cc-1-py3-none-any.whl")
-    text = render_flat_page(TARGET, [entry]).decode()
+    index.enlist(entry)
     sha256 = entry.wheel.sha256
-    assert f'<a href="../../wheels/{sha256}/app-1.0%2Bcc-1-py3-none-any.whl#sha256={sha256}"' in text
-    assert f'data-core-metadata="sha256={entry.metadata_sha256}"' in text
-    assert 'data-requires-python="&gt;=3.8"' in text
-    assert ">app-1.0+cc-1-py3-none-any.whl</a>" in text
+    for text, up in ((page(store), "../../"), (html_of(store), "../../../")):
+        assert f'<a href="{up}wheels/{sha256}/app-1.0%2Bcc-1-py3-none-any.whl#sha256={sha256}"' in text
+        assert f'data-core-metadata="sha256={entry.metadata_sha256}"' in text
+        assert 'data-requires-python="&gt;=3.8"' in text
+        assert ">app-1.0+cc-1-py3-none-any.whl</a>" in text
 
 
-def test_nothing_foreign_becomes_markup() -> None:
-    evil = '"><script>alert(1)</script>\n<a href="https://evil.example/app-9.whl">'
-    entry = manifest(requires_python=evil, filename=f"app-{evil}.whl")
-    text = render_flat_page(f"host{evil}", [entry]).decode()
-    assert "<script>" not in text
-    assert text.count("<a ") == 1
-    assert 'href="https://evil' not in text
-
-
-def test_page_without_a_requirement_on_python_says_nothing_of_it() -> None:
-    assert "data-requires-python" not in render_flat_page(TARGET, [manifest(requires_python="")]).decode()
-
-
-def test_page_of_an_empty_target_is_a_page() -> None:
-    assert b"<body>" in render_flat_page(TARGET, [])
+def html_of(store: DirectoryStore) -> str:
+    return (store.get(layout.project_page(TARGET, "app", "html")) or b"").decode()
 
 
 def plan(key: str = KEY) -> Plan:

@@ -48,7 +48,7 @@ def publish(
         "duration_s": round(answer.duration_s, 3),
         "build_system": {**asdict(planned.staged.build_system), "asked": planned.staged.asked},
         "metadata": revision.to_json(),
-        "source": {name: planned.staged.listed.get(name) for name in ("url", "upstream", "passed_over")},
+        "source": {name: planned.staged.listed.get(name) for name in ("url", "upstream", "passed_over", "upload_time")},
         "recipe": planned.staged.recipe.to_json() if job.recipe else None,
     }
     return commit(wheels, job, planned.staged.target, planned.plan, checked, work, provenance)
