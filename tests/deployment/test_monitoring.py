@@ -57,8 +57,8 @@ def declared() -> dict[str, set[str]]:
 
 def expressions() -> Iterator[tuple[str, str]]:
     """Where an expression stands, and the expression."""
-    for rule in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"][0]["rules"]:
-        yield rule["alert"], rule["expr"]
+    for group in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"]:
+        yield from ((rule.get("alert") or rule["record"], rule["expr"]) for rule in group["rules"])
     for panel in dashboard()["panels"]:
         yield from ((panel["title"], target["expr"]) for target in panel["targets"])
 
