@@ -11,6 +11,7 @@ from wheelfarm.settings import Settings
 from wheelfarm_services.broker_check import check_broker
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
+from wheelfarm_services.past_durations import tell_durations
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.reconciliation import Reconciler
 from wheelfarm_services.requests import Requests
@@ -58,9 +59,11 @@ def assemble(settings: Settings, *, embedded_since: float | None = None) -> Asse
         routes()  # what is wrong with the file is told at start
     sources = SourceIndex(store, Upstreams(routes, store, offline=settings.offline))
     wheels, recipes, fleet, tenancy = WheelIndex(store), RecipeBook(store), Fleet(redis), Tenancy(store)
+    targets = RegisteredTargets(store) if embedded else ServedTargets(store, fleet)
+    begin = partial(tell_durations, store, ledger, targets)
     requests = Requests(
         *(store, ledger, sources, wheels, recipes),
-        targets=RegisteredTargets(store) if embedded else ServedTargets(store, fleet),
+        targets=targets,
         tenancy=tenancy,
         clients_since=embedded_since or 0.0,
         farm=_embedded_farm() if embedded else "",
@@ -76,7 +79,7 @@ def assemble(settings: Settings, *, embedded_since: float | None = None) -> Asse
         fleet=fleet,
         tenancy=tenancy,
         requests=requests,
-        reconciler=Reconciler(ledger, redis, requests, wake, wheels.pages, every_s=_RECONCILED_EVERY_S),
+        reconciler=Reconciler(ledger, redis, requests, wake, wheels.pages, every_s=_RECONCILED_EVERY_S, begin=begin),
     )
 
 

@@ -187,8 +187,8 @@ def target(name: str, revision: str) -> str:
 
 
 def target_definitions(name: str) -> str:
-    """The folder of a target's definitions, one a revision."""
-    return f"targets/{name}/"
+    """The folder of a target's definitions, one a revision; without a name that of all targets."""
+    return f"targets/{name}/" if name else "targets/"
 
 
 def interpreter_archive(sha256: str) -> str:

@@ -14,6 +14,8 @@ from wheelfarm_services.wakeups import celery_queue
 
 logger = logging.getLogger(__name__)
 
+_BEGUN_EVERY_S = 7 * 86400
+
 
 class OpenRequests(Protocol):
     def resubmit(self) -> int: ...
@@ -27,7 +29,8 @@ class StalePages(Protocol):
 
 class Reconciler:
     """Republishes missing tokens, reaps lapsed leases, audits waiting jobs, resubmits open requests, gives up those
-    of clients that are gone, and brings the index's pages up to date."""
+    of clients that are gone, and brings the index's pages up to date. What is to be done once with a ledger that
+    begins, by itself or anew, `begin` does."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Reconciler:
         pages: StalePages,
         *,
         every_s: float,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._redis = redis
@@ -45,6 +49,7 @@ class Reconciler:
         self._wake = wake
         self._pages = pages
         self._every_s = every_s
+        self._begin = begin
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.run, name="reconciler", daemon=True)
 
@@ -69,6 +74,8 @@ class Reconciler:
         if not self._ledger.take_turn("reconcile", 0.9 * self._every_s):
             metrics.RECONCILED.set_to_current_time()  # by another one, just now
             return
+        if self._ledger.take_turn("begin", _BEGUN_EVERY_S):  # so also when Redis has been emptied
+            threading.Thread(target=self._begin, name="begin", daemon=True).start()
         self._requests.close_expired()
         if resubmitted := self._requests.resubmit():
             metrics.REQUESTS_RESUBMITTED.inc(resubmitted)

@@ -2,7 +2,7 @@
 
 import json
 
-from wheelfarm.job import Job
+from wheelfarm.job import Job, JobKind
 from wheelfarm_services.ledger import Submission
 
 
@@ -18,4 +18,9 @@ def submission_of(job: Job, *, seconds: float = 0.0) -> Submission:
 
 
 def subject_of(job: Job) -> str:
-    return f"{job.queue}/{job.kind}/{job.sdist.name}"
+    return subject(job.queue, job.kind, job.sdist.name)
+
+
+def subject(queue: str, kind: JobKind, project: str) -> str:
+    """Under which it is remembered how long jobs take that are alike."""
+    return f"{queue}/{kind}/{project}"

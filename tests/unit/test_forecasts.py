@@ -1,9 +1,10 @@
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,18 +15,23 @@ from tests.support.values import make_built_wheel, make_job, make_sdist, make_ta
 from wheelfarm.errors import InputError
 from wheelfarm.forecast import DurationSource, Forecast
 from wheelfarm.job import Failure, FailureClass, JobState, Sdist
+from wheelfarm.target import HOST_QUEUE
 from wheelfarm_services import layout
 from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_seconds
 from wheelfarm_services.build_system import BuildSystem
 from wheelfarm_services.doubts import compiles, needed_tools, stated_doubts
 from wheelfarm_services.failures import Failures
 from wheelfarm_services.forecasts import Forecasts, forecast_operations
+from wheelfarm_services.ledger import Ledger
+from wheelfarm_services.past_durations import tell_durations
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.stated_build import StatedBuild
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.submissions import subject_of
+from wheelfarm_services.targets import RegisteredTargets
 from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 
@@ -180,6 +186,19 @@ def test_history_has_each_recorded_duration(services: Services) -> None:
     services.built("new", "1.0", duration_s=3.0)
     assert [build.name for build in history.of(TARGET.name)] == ["app", "new"]
     assert history.of("host-other") == []
+
+
+def test_ledger_that_begins_is_told_how_long_projects_took(services: Services) -> None:
+    for version, seconds in (("1.0", 2.0), ("2.0", 30.0), ("3.0", 4.0)):
+        services.built("app", version, duration_s=seconds)
+    services.built("old", "1.0")
+    told: dict[str, float] = {}
+    ledger = cast(Ledger, SimpleNamespace(remember_seconds=told.update))
+    targets = RegisteredTargets(services.store)
+    targets.register(TARGET)
+    services.store.put(layout.target("host-broken", "0" * 64), b"{}")
+    tell_durations(services.store, ledger, targets)
+    assert told == {subject_of(replace(make_job(make_sdist("app")), queue=HOST_QUEUE)): 4.0}
 
 
 @pytest.mark.parametrize(
