@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from wheelfarm.broker import broker_command
 from wheelfarm.embedded import RuntimeFolder, rules_of, runtime_folder
@@ -49,7 +50,7 @@ class TeamFarm:
         """Run the farm until SIGTERM or SIGINT; a second one hurries its workers. Raises what keeps it from running."""
         if self.address.path:
             raise InputError("A whole farm has to listen on HOST:PORT.", hint="wheelfarm services can do unix:PATH")
-        with _alone_in(self.folder), self.address.bind() as api:
+        with alone_in(self.folder), self.address.bind() as api:
             runtime = runtime_folder(self.settings.store, os.environ)
             listener = _claim_store(runtime, self.settings.store)
             port = api.getsockname()[1]
@@ -152,10 +153,12 @@ def read_or_make_token(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the farm's folder, made if need be. Raises InputError where another farm has it."""
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the farm's folder, made if need be. Raises InputError where another farm has it, or another user laid it, or
+    a link, in our way."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    _require_own(folder)
+    with _opened_here(folder / "lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -163,6 +166,21 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 f"Another farm runs in {folder}.", hint="End it, or give this one another store and --folder."
             ) from None
         yield
+
+
+def _require_own(folder: Path) -> None:
+    """Raise InputError for a folder that another user made, or a link of another's; root is given volumes of others."""
+    mine = (0, os.getuid())
+    if folder.lstat().st_uid not in mine and (os.getuid() or folder.is_symlink()):
+        raise InputError(f"{folder} belongs to another user.", hint="Name a folder of your own: --folder DIR")
+
+
+def _opened_here(lock: Path) -> TextIO:
+    """A lock file, opened for writing, made if need be. Raises InputError where a link stands in its place."""
+    try:
+        return os.fdopen(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
+    except OSError as error:
+        raise InputError(f"{lock} can't be opened: {error.strerror}.", hint="Remove what lies there.") from error
 
 
 def _claim_store(runtime: RuntimeFolder, store: str) -> socket.socket:

@@ -20,6 +20,8 @@ from wheelfarm.errors import InputError, LockOutdated
 from wheelfarm.project_file import read_toml
 
 NAME = "uv.lock"
+_UV_S = 120.0
+"""How long uv may take, which reads a large lock in less than a second."""
 _LOCAL = ("editable", "virtual", "directory")
 
 
@@ -83,7 +85,11 @@ def _run_uv(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess
         "UV_NO_CACHE": "1",
     }
     command = [find_uv_bin(), *command, "--no-config", "--color", "never", "--quiet"]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    try:
+        return subprocess.run(command, env=environment, cwd=folder, check=False, timeout=_UV_S, **pipes)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"uv did not come to an end with the lock within {_UV_S:.0f} s.") from None
 
 
 def _packages(path: Path) -> list[Mapping[str, Any]]:

@@ -23,6 +23,7 @@ from wheelfarm.errors import (
 from wheelfarm.forecast import Doubt, Forecast
 from wheelfarm.job import Failure, Job, JobKind, JobState, Sdist
 from wheelfarm.target import TARGET_NAME, Target
+from wheelfarm.token_file import Scope
 from wheelfarm_services import layout
 from wheelfarm_services.access import Principal, principal_of
 from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_seconds
@@ -44,6 +45,7 @@ from wheelfarm_services.wheel_index import WheelIndex
 
 _READING = 8
 MOST_SDISTS = 5000
+_NOT_HERE = Doubt(text="its sdist is not here yet, and a token that may only read has none brought", likely=False)
 
 
 def forecast_operations(
@@ -63,7 +65,8 @@ def forecast_operations(
         sdists = [Sdist.from_json(sdist) for sdist in given]
         target = requests.target(str(value.get("target")), str(value.get("target_revision")))
         principal.require_target(target.name)
-        found = [_visible(forecast, principal, tenancy) for forecast in forecasts.of(sdists, target)]
+        known = forecasts.of(sdists, target, bring=principal.scope.includes(Scope.BUILD))
+        found = [_visible(forecast, principal, tenancy) for forecast in known]
         return JSONResponse([forecast.to_json() for forecast in found])
 
     asked = {
@@ -121,19 +124,22 @@ class Forecasts:
         self._history = BuildHistory(store)
         self._clock = clock
 
-    def of(self, sdists: Sequence[Sdist], target: Target) -> list[Forecast]:
-        """The forecasts of sdists, which are mirrored for it; nothing is built and nothing submitted.
+    def of(self, sdists: Sequence[Sdist], target: Target, *, bring: bool = True) -> list[Forecast]:
+        """The forecasts of sdists; nothing is built and nothing submitted. To `bring` them is to mirror those that are
+        not here, of which little can be told otherwise.
 
         Raises InputError for an sdist that the source index does not list.
         """
         past = self._history.of(target.name)
         with ThreadPoolExecutor(_READING) as pool:
-            return list(pool.map(lambda sdist: self._forecast(sdist, target, past), sdists))
+            return list(pool.map(lambda sdist: self._forecast(sdist, target, past, bring), sdists))
 
-    def _forecast(self, sdist: Sdist, target: Target, past: Sequence[PastBuild]) -> Forecast:
+    def _forecast(self, sdist: Sdist, target: Target, past: Sequence[PastBuild], bring: bool) -> Forecast:
         job = self._requests.job_for(JobKind.WHEEL, sdist, target)
         if (manifest := self._wheels.find(job)) is not None:
             return Forecast(sdist=sdist, job=job.id, wheel=manifest.wheel, prebuilt=self._exception(sdist))
+        if not bring and self._store.size(layout.sdist(sdist.sha256)) is None:
+            return Forecast(sdist=sdist, job=job.id, doubts=(_NOT_HERE,))
         if sdist.is_prebuilt:
             self._sources.mirror(sdist)
             return Forecast(sdist=sdist, job=job.id, prebuilt=self._exception(sdist))

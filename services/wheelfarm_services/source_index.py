@@ -21,13 +21,15 @@ from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.prebuilt import wheel_metadata
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.sdist_metadata import SdistMetadata
-from wheelfarm_services.static_metadata import offered_metadata, resolving_fields, static_metadata
+from wheelfarm_services.static_metadata import offered_metadata, require_about, resolving_fields, static_metadata
 from wheelfarm_services.store import Store
 from wheelfarm_services.upstreams import ListedSdist, ProjectPage, Upstreams
 
 _PAGE_AGE_S = 600.0
 _MOST_KNOWN = 20_000
 """For how many projects pages are remembered, and for how many things locks: whoever may read can ask for any name."""
+_MOST_HEADS = 32
+"""Of how many sdists the head is remembered from when they were brought to when it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +56,7 @@ class SourceIndex:
         self._pages: dict[tuple[str, bool], _Remembered] = {}
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
+        self._heads: dict[Sdist, SdistHead] = {}
         self._admission = Admission(PolicyBook(store))
 
     def page(self, name: str) -> ProjectPage | None:
@@ -77,7 +80,8 @@ class SourceIndex:
         """Bring an sdist into the store, verified. Does nothing when it is there.
 
         Raises InputError when the source index lists no such (name, version, sha256), PolicyRefused when it may not
-        enter, HashMismatch when upstream sends other bytes than it lists.
+        enter, HashMismatch when upstream sends other bytes than it lists, BadSdist when they are no sdist of that name
+        and version.
         """
         with self._lock(f"sdist {sdist.sha256}"):
             known = self._mirrored(sdist)
@@ -105,6 +109,8 @@ class SourceIndex:
 
     def head(self, sdist: Sdist) -> SdistHead:
         """The head of a mirrored sdist."""
+        if (head := self._heads.pop(sdist, None)) is not None:
+            return head
         with self._opened(sdist) as file:
             return read_head(sdist, file)
 
@@ -175,8 +181,24 @@ class SourceIndex:
         with TemporaryDirectory(prefix="wheelfarm-mirror-") as folder:
             path = Path(folder) / "sdist"
             self._upstreams.fetch(listed, path)
+            self._require_its_own(listed.sdist, path)
             self._store.put_file(layout.sdist(listed.sdist.sha256), path)
         self._store.put(layout.sdist_record(listed.sdist.sha256), json.dumps(asdict(listed)).encode())
+
+    def _require_its_own(self, sdist: Sdist, path: Path) -> None:
+        """Raise BadSdist where an archive can't be read, or says that it is of another project or version.
+
+        Bytes are known by their sha256: whoever listed another's under a name of his own, and was asked for it first,
+        would take them away from it.
+        """
+        if sdist.is_prebuilt:
+            return
+        with path.open("rb") as file:
+            head = read_head(sdist, file)
+        require_about(sdist, head)
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        self._heads[sdist] = head
 
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:

@@ -180,12 +180,15 @@ class SourceEndpoints:
         )
 
     def _full_revision(self, target: str, prefix: str) -> str:
-        keys = list(self.store.list(layout.target(target, "x").rpartition("/")[0] + "/"))
-        for key in keys:
-            revision = key.rpartition("/")[2].removesuffix(".json")
-            if revision.startswith(prefix):
-                return revision
-        raise NotFound(f"The farm knows no target {target!r} in revision {prefix!r}.")
+        """The revision of a target that begins so. Raises NotFound where there is none, or more than one."""
+        keys = self.store.list(layout.target_definitions(target))
+        revisions = [key.rpartition("/")[2].removesuffix(".json") for key in keys]
+        found = [revision for revision in revisions if revision.startswith(prefix)]
+        if len(found) != 1:
+            raise NotFound(
+                f"The farm knows {len(found) or 'no'} revisions of the target {target!r} that begin with {prefix!r}."
+            )
+        return found[0]
 
     def _require_not_failed(self, asked: "_Asked") -> None:
         """Raise the reason where the metadata job of an sdist has failed and is remembered."""

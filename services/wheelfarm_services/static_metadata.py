@@ -26,11 +26,17 @@ def static_metadata(sdist: Sdist, head: SdistHead) -> bytes | None:
     it will write the wheel. Raises BadSdist when it is about another project or version.
     """
     message = email.parser.BytesParser().parsebytes(head.pkg_info or b"", headersonly=True)
-    if head.pkg_info:
-        _require_same(sdist, str(message["Name"] or ""), str(message["Version"] or ""))
+    require_about(sdist, head)
     if _metadata_version(message) >= (2, 2):
         return _from_pkg_info(message, head.pkg_info or b"")
     return _from_project(sdist, (head.pyproject or {}).get("project"))
+
+
+def require_about(sdist: Sdist, head: SdistHead) -> None:
+    """Raise BadSdist when an sdist's PKG-INFO, where it has one, is about another project or version."""
+    if head.pkg_info:
+        message = email.parser.BytesParser().parsebytes(head.pkg_info, headersonly=True)
+        _require_same(sdist, str(message["Name"] or ""), str(message["Version"] or ""))
 
 
 def probable_metadata(sdist: Sdist, head: SdistHead) -> bytes:

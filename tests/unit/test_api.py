@@ -619,3 +619,13 @@ def test_token_that_may_only_read_has_nothing_computed(tmp_path: Path) -> None:
 def test_resolution_with_an_id_submits_its_metadata_jobs_itself(farm: Farm) -> None:
     assert farm.metadata(DYNAMIC).status_code == 425
     assert list(farm.requests.open_requests()) == []
+
+
+def test_beginning_of_a_revision_that_several_targets_have_leads_to_none(farm: Farm) -> None:
+    revision = make_target().revision
+    assert farm.client.get(SOURCE + "app/").status_code == 200
+    farm.store.put(layout.target(make_target().name, revision[:20] + "0" * 44), b"{}")
+    refused = farm.client.get(SOURCE + "app/")
+    assert (refused.status_code, "2 revisions" in refused.json()["message"]) == (404, True)
+    longer = SOURCE.replace(revision[:16], revision[:24])
+    assert farm.client.get(longer + "app/").status_code == 200

@@ -1,6 +1,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -10,8 +11,9 @@ import pytest
 
 from tests.support.asgi import asgi_client
 from tests.support.values import make_target
-from tests.unit.test_api import PATHS, SOURCE, TOKEN, Farm, basic, submit
+from tests.unit.test_api import PATHS, SOURCE, STATIC, TOKEN, Farm, basic, submit
 from wheelfarm.token_file import Scope, digest, new_token
+from wheelfarm_services import layout
 from wheelfarm_services.access import Access
 from wheelfarm_services.rate_limits import RateLimits
 
@@ -209,3 +211,14 @@ def test_unknown_fault_tells_nothing_of_itself(farm: TokenFarm) -> None:
     answer = asgi_client(farm.app).get("/readyz")
     assert answer.status_code == 500
     assert "a secret" not in answer.text
+
+
+def test_token_that_may_only_read_has_no_list_of_sdists_brought(farm: TokenFarm) -> None:
+    sdist = farm.sdist(STATIC)
+    body = {"target": TARGET.name, "target_revision": TARGET.revision, "sdists": [asdict(sdist)]}
+    (unknown,) = farm.add("reader").post("/forecasts", json=body).json()
+    assert "not here yet" in unknown["doubts"][0]["text"]
+    assert farm.store.size(layout.sdist(sdist.sha256)) is None
+    (known,) = farm.add("builder", Scope.BUILD).post("/forecasts", json=body).json()
+    assert known["doubts"] == []
+    assert farm.store.size(layout.sdist(sdist.sha256)) is not None

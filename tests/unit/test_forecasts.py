@@ -280,3 +280,14 @@ def test_route_answers_in_the_order_of_the_question_and_refuses_what_is_malforme
         assert client.post("/forecasts", json=body).status_code == 400
     assert list(services.store.list("requests/")) == []
     assert services.ledger.submitted == {}
+
+
+def test_sdist_that_is_not_here_is_brought_only_for_who_may_have_that_done(services: Services) -> None:
+    sdist = services.add(Project(name="app").sdist())
+    (unknown,) = services.forecasts.of([sdist], TARGET, bring=False)
+    assert services.fake.heads_read == 0
+    assert [doubt.likely for doubt in unknown.doubts] == [False]
+    assert "not here yet" in unknown.doubts[0].text
+    services.store.put(layout.sdist(sdist.sha256), b"brought")
+    (known,) = services.forecasts.of([sdist], TARGET, bring=False)
+    assert known == services.one(sdist)

@@ -349,3 +349,12 @@ def test_backend_in_the_tree_is_imported_from_there_alone(tmp_path: Path, monkey
 
 def test_script_is_understood_by_every_python_from_3_8_on() -> None:
     assert ast.parse(SCRIPT.read_text(), feature_version=(3, 8)).body
+
+
+def test_scripts_find_their_environment_by_path_and_folders_among_them_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "tool").write_bytes(b"#!/env/bin/python\nprint()\n")
+    (tmp_path / "other").write_bytes(b"#!/bin/sh\n")
+    inside.relocate_scripts(str(tmp_path))
+    assert (tmp_path / "tool").read_bytes() == b"#!/usr/bin/env python\nprint()\n"
+    assert (tmp_path / "other").read_bytes() == b"#!/bin/sh\n"

@@ -204,3 +204,27 @@ def test_mirrored_sdist_is_found_after_it_left_its_page(store: DirectoryStore, i
     store.delete(layout.sdist(sdist.sha256))
     with pytest.raises(NotFound):
         sources.find("app", sdist.sha256)
+
+
+def test_bytes_that_an_index_lists_under_a_second_name_are_not_taken_away_from_the_first(
+    store: DirectoryStore, index: FakeIndex
+) -> None:
+    for filename in ("thief-1.0.tar.gz", "thief-2.0.zip", "app-3.0.tar.gz"):
+        index.files[filename], index.promised[filename] = STATIC.sdist(), index.promised[STATIC.filename]
+        name, version = filename.split("-")[0], filename.split("-")[1][:3]
+        stolen = Sdist(name=name, version=version, filename=filename, sha256=index.promised[filename])
+        with pytest.raises(BadSdist):
+            source(store, index).mirror(stolen)
+        with pytest.raises(BadSdist):
+            source(store, index).metadata(stolen, REVISION)
+    assert list(store.list("sdists/")) == []
+    source(store, index).mirror(index.sdist(STATIC))
+
+
+def test_head_of_a_brought_sdist_is_read_once(store: DirectoryStore, index: FakeIndex) -> None:
+    sources, sdist = source(store, index), index.sdist(STATIC)
+    sources.mirror(sdist)
+    store.delete(layout.sdist(sdist.sha256))
+    assert sources.head(sdist).pkg_info is not None
+    with pytest.raises(NotFound):
+        sources.head(sdist)

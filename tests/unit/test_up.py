@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from wheelfarm.errors import InputError
-from wheelfarm.up import read_or_make_token
+from wheelfarm.up import alone_in, read_or_make_token
 
 
 def test_token_that_another_user_has_put_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,3 +15,25 @@ def test_token_that_another_user_has_put_there_is_refused(tmp_path: Path, monkey
     monkeypatch.setattr(os, "getuid", lambda: other)
     with pytest.raises(InputError, match="not yours alone"):
         read_or_make_token(path)
+
+
+def test_folder_of_another_user_and_links_in_it_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    folder, link = tmp_path / "farm", tmp_path / "link"
+    with alone_in(folder), pytest.raises(InputError, match="Another farm runs"), alone_in(folder):
+        pass
+    (folder / "lock").unlink()
+    (folder / "lock").symlink_to(victim)
+    with pytest.raises(InputError, match="lock can't be opened"), alone_in(folder):
+        pass
+    assert victim.read_text() == "precious"
+    (folder / "lock").unlink()
+    link.symlink_to(folder)
+    with alone_in(link):  # one's own link
+        pass
+    other = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    if os.geteuid():  # root's folders are as good as one's own
+        with pytest.raises(InputError, match="another user"), alone_in(link):
+            pass

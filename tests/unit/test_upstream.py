@@ -1,6 +1,8 @@
 import hashlib
 import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -490,3 +492,36 @@ def test_index_given_by_name_is_its_url() -> None:
     assert default_index_url({"UV_DEFAULT_INDEX": "corp=https://index.example/simple?a=b"}) == (
         "https://index.example/simple?a=b"
     )
+
+
+def test_name_that_leads_outside_when_judged_and_inside_when_connected_to_is_sent_nothing(tmp_path: Path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.headers["Host"], self.path))
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.2:{port}/inner")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing."""
+
+    def inside(host: str) -> bool:
+        """What DNS leads to: at first outside."""
+        judged.append(host)
+        return host == "127.0.0.2" and judged.count(host) > 1
+
+    asked: list[tuple[str, str]] = []
+    judged: list[str] = []
+    with ThreadingHTTPServer(("0.0.0.0", 0), Handler) as server:  # noqa: S104  (127.0.0.1 and 127.0.0.2)
+        port = server.server_port
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        settings = UpstreamSettings(name="outer", url=f"http://127.0.0.1:{port}/simple/", retries=0)
+        try:
+            with pytest.raises(UpstreamError, match="inner address"):
+                HttpIndex(settings, inside=inside).page("app")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == [(f"127.0.0.1:{port}", "/simple/app/")]

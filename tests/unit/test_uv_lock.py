@@ -92,3 +92,9 @@ def test_member_outside_the_projects_folder_is_not_copied(tmp_path: Path) -> Non
     more = '\n[[package]]\nname = "outside"\nversion = "1"\nsource = { editable = "../outside" }\n'
     value = exported(write(folder, LOCK + more), extras=(), all_extras=False, groups=())
     assert [package["name"] for package in value["packages"]] == ["app"]
+
+
+def test_uv_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wheelfarm.uv_lock._UV_S", 0.0)
+    with pytest.raises(InputError, match="did not come to an end"):
+        exported(write(tmp_path, LOCK), extras=(), all_extras=False, groups=())

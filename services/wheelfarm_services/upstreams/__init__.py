@@ -3,7 +3,7 @@
 settings        which upstreams there are, and which may be asked for a project
 configuration   the file that says so;  default: what holds without one
 listing         what an upstream tells of a project
-http_index      one upstream over HTTP, strictly;  credentials, pace, inside
+http_index      one upstream over HTTP;  strict_http asks it, with credentials, pace, inside
 directory       one upstream that is a local directory
 upstreams       all of them together, and what they said last, kept in the store
 """

@@ -505,6 +505,8 @@ def relocate_scripts(folder):
     fixed = b"#!/env/bin/python"
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            continue  # wheels may have folders among their scripts
         with open(path, "rb") as file:
             content = file.read()
         if content.startswith(fixed):
