@@ -1,6 +1,7 @@
 """The command `wheelfarm`: verbs, results on stdout, everything else on stderr, an exit code a cause."""
 
 import importlib
+from keyword import iskeyword
 
 import click
 
@@ -8,6 +9,7 @@ from wheelfarm import __version__
 
 _VERBS = (
     *("install", "build", "lock", "plan", "why", "logs", "status", "cancel", "doctor", "recipe", "policy", "config"),
+    *("export", "import"),
     *("target", "up", "worker", "services", "python", "gc", "token", "completion"),
 )
 
@@ -21,7 +23,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        module = importlib.import_module(f"wheelfarm.commands.{cmd_name}")
+        module = importlib.import_module(f"wheelfarm.commands.{cmd_name}{'_' if iskeyword(cmd_name) else ''}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 

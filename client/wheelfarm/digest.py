@@ -17,6 +17,11 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sha256_of_bytes(data: bytes) -> str:
+    """The sha256 of these bytes, in lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def sha256_of_file(path: Path) -> str:
     """The sha256 of a file's bytes, in lower-case hex."""
     with path.open("rb") as file:

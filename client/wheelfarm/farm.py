@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -31,6 +31,7 @@ from wheelfarm.wheel import BuiltWheel
 
 if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
     from wheelfarm.explanation import Explanation
+    from wheelfarm.export_writer import ExportPlan
     from wheelfarm.farm_status import FarmStatus
     from wheelfarm.forecast import Forecast
     from wheelfarm.garbage import GarbageReport, GarbageRules
@@ -312,6 +313,25 @@ class Farm:
             "sdists": [asdict(sdist) for sdist in sdists],
         }
         return [Forecast.from_json(value) for value in self._call("POST", "/forecasts", json=body).json()]
+
+    def export(self, target: str, projects: Sequence[str], *, build_requirements: bool) -> "ExportPlan":
+        """What belongs into an export of a target's index, or of these projects with what they require to run; with
+        the wheels that these were built with where that is wanted."""
+        from wheelfarm.export_writer import ExportPlan
+
+        params = {"projects": ",".join(projects), "build_requirements": "true" if build_requirements else "false"}
+        return ExportPlan.from_json(self._call("GET", f"/exports/{target}", params=params).json())
+
+    def wheel_metadata(self, wheel: BuiltWheel) -> bytes:
+        """The METADATA of a wheel, as the farm has it."""
+        return self._call("GET", f"/wheels/{wheel.sha256}/{wheel.filename}.metadata").content
+
+    def take_in(self, wheel: BuiltWheel, path: Path, manifest: Mapping[str, Any]) -> BuiltWheel:
+        """Have a wheel that another farm has built, by its manifest of it, on this one's index; the wheel that stands
+        for that build, which is another where the farm had built it itself."""
+        place = f"/imports/{wheel.sha256}/{wheel.filename}"
+        self._call("PUT", place, file=path)
+        return BuiltWheel.from_json(self._call("POST", place, json=dict(manifest)).json()["wheel"])
 
     def download(self, wheel: BuiltWheel, path: Path) -> None:
         """Fetch a wheel to `path`, whole or not at all. Raises HashMismatch when the bytes are not the promised."""

@@ -14,6 +14,7 @@ from wheelfarm_services.answers import routing_answer
 from wheelfarm_services.auth import Authenticated
 from wheelfarm_services.event_stream import EventStreams
 from wheelfarm_services.explanations import explanation_operations
+from wheelfarm_services.export_routes import export_operations
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.forecasts import forecast_operations
 from wheelfarm_services.garbage_routes import garbage_operations
@@ -85,6 +86,7 @@ def operations_of(services: Services) -> list[Operation]:
         *job_operations(requests, ledger, services.logs, tenancy, services.streams),
         *wheel_operations(store, services.recipes, tenancy),
         *index_operations(store, WheelIndex(store), tenancy),
+        *export_operations(store, WheelIndex(store), tenancy),
         *source_operations(sources),
         *overview_operations(ledger, requests, services.fleet, tenancy),
         *explanation_operations(store, tenancy),

@@ -19,6 +19,7 @@ from schemathesis.checks import positive_data_acceptance
 from tests.support.ledger import make_record
 from tests.support.projects import Project
 from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
+from tests.support.wheels import METADATA, wheel_bytes
 from tests.unit.test_api import RESOLUTION, STATIC, TOKEN, Farm, put_log, submit
 from tests.unit.test_interpreter_routes import python_archive
 from wheelfarm.job import JobState
@@ -40,6 +41,8 @@ CONTENT_DECIDES = {
     "explanation",
     "collectGarbage",
     "keepPython",
+    "sendWheel",
+    "enlistWheel",
 }
 """What is well-formed is refused all the same where a digest, a target or a requirement in it is not what it says."""
 
@@ -136,6 +139,11 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     assert moved.headers["location"] == "../app/"
     yield "projectPage", moved
     yield "explanation", client.get(f"/explanations/{target.name}", params={"requirement": "app"})
+    yield "export", client.get(f"/exports/{target.name}", params={"projects": "app", "build_requirements": "true"})
+    place = f"/imports/{built.wheel.sha256}/{built.wheel.filename}"
+    farm.store.put(layout.manifest("2" * 64), built.to_json())
+    yield "sendWheel", client.put(place, content=wheel_bytes())
+    yield "enlistWheel", client.post(place, json=asdict(built))
     RecipeBook(farm.store).publish(None)
     yield "recipes", client.get("/recipes")
     yield "recipe", client.get("/recipes/numpy")
@@ -174,11 +182,12 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
 
 def _built(farm: Farm) -> Manifest:
     """A wheel on the target's index."""
-    wheel = make_built_wheel()
+    data = wheel_bytes()
+    wheel = make_built_wheel(data=data)
     manifest = Manifest(
         wheel=wheel,
         unstamped_sha256="0" * 64,
-        metadata_sha256="1" * 64,
+        metadata_sha256=hashlib.sha256(METADATA).hexdigest(),
         requires_python="",
         target=make_target().name,
         provenance={
@@ -187,6 +196,6 @@ def _built(farm: Farm) -> Manifest:
             "target": make_target().to_json(),
         },
     )
-    farm.store.put(layout.wheel(wheel.sha256, wheel.filename), b"wheel")
+    farm.store.put(layout.wheel(wheel.sha256, wheel.filename), data)
     WheelIndex(farm.store).enlist(manifest)
     return manifest

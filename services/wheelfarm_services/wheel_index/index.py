@@ -62,14 +62,18 @@ class WheelIndex:
 
         The same bytes get the same name again, other bytes never do (PEP 427 build tags; uv and pip prefer the higher).
         """
-        claim = json.dumps({"unstamped_sha256": unstamped_sha256}).encode()
         tag = 1
         while True:
             stamped = with_build_tag(filename, tag)
-            key = layout.name_claim(target, stamped)
-            if self._store.put_new(key, claim) or self._store.get(key) == claim:
+            if self.claim(target, stamped, unstamped_sha256):
                 return stamped, tag
             tag += 1
+
+    def claim(self, target: str, filename: str, unstamped_sha256: str) -> bool:
+        """Whether these bytes may be published under this very name, which from then on is theirs."""
+        claim = json.dumps({"unstamped_sha256": unstamped_sha256}).encode()
+        key = layout.name_claim(target, filename)
+        return self._store.put_new(key, claim) or self._store.get(key) == claim
 
     def publish(self, build_key: str, manifest: Manifest, wheel: Path, metadata: bytes) -> Manifest:
         """Publish a wheel; safe to repeat. Of two builds of one key the first to commit stands, and is returned."""
