@@ -259,6 +259,12 @@ class Conflict(WheelfarmError):
     code, exit_code, status = "conflict", 44, 409
 
 
+class UnfitTarget(WheelfarmError):
+    """The environment to install into does not take the wheels of the target."""
+
+    code, exit_code = "unfit-target", 47
+
+
 class InstallFailed(WheelfarmError):
     """The installer refused the farm's wheels."""
 

@@ -1,6 +1,5 @@
 """Targets of a Debian root filesystem, which this machine need not be: defined, built for, installed from."""
 
-import json
 import os
 import subprocess
 import zipfile
@@ -71,9 +70,9 @@ def test_what_a_target_needs_is_resolved_by_its_python_built_on_its_root_and_ins
     names = sorted(wheel["filename"] for wheel in done.json["installed"])
     machine = os.uname().machine
     assert names == [f"native-1.0-1-{PYTHON}-{PYTHON}-linux_{machine}.whl", "pure-1.0-1-py3-none-any.whl"]
-    (manifest,) = [json.loads(path.read_text()) for path in farm.store.glob(f"index/debian12/*{names[0]}*")]
+    (origin,) = farm.run("why", "native", "--target", "debian12", "--json").json["origins"].values()
     root = farm.run("target", "list", "--json").json["targets"][0]["root"]
-    assert (manifest["provenance"]["target"]["root"], manifest["provenance"]["sandbox"]) == (root, "bubblewrap")
+    assert (origin["target"]["root"], origin["sandbox"]) == (root, "bubblewrap")
 
 
 def test_environment_of_a_target_reaches_its_builds_alone(farm: Home) -> None:

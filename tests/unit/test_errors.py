@@ -44,6 +44,7 @@ INTERFACE = {
     "too-many-requests": 43,
     "conflict": 44,
     "install-failed": 40,
+    "unfit-target": 47,
     "lock-outdated": 48,
     "not-closed": 18,
     "policy": 17,

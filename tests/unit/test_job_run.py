@@ -173,6 +173,7 @@ CLASSES = {
     "disk-full": FailureClass.INFRASTRUCTURE,
     "protocol": FailureClass.INFRASTRUCTURE,
     "machine-unfit": FailureClass.INPUT,
+    "unfit-target": FailureClass.INPUT,
     "too-large": FailureClass.INPUT,
     "conflict": FailureClass.INPUT,
     "unauthorized": FailureClass.INFRASTRUCTURE,

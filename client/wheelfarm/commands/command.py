@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wheelfarm.job import JobStatus
     from wheelfarm.known_policy import KnownPolicy
     from wheelfarm.progress import Progress
+    from wheelfarm.target_definition import TargetDefinition
 
 _OUTAGE_S = 600.0
 """How long a farm of its own machines may be without its Redis or its store before a command gives up."""
@@ -70,15 +71,26 @@ class Command:
             definitions = read_definitions(self.settings.targets)
             if name not in definitions:
                 raise unknown_target(name, definitions, f"This machine ({self.settings.targets})")
-            chosen = definitions[name]
-            memory = self.settings.cache / "targets"
-            return chosen.target(lambda python: host_target(Path(python), sandbox=chosen.sandbox, memory=memory))
-        with self.farm() as farm:
-            served = farm.targets()
+            return self._defined(definitions[name])
+        served = self.targets()
         found = [target for target in served if target.name == name]
         if not found:
-            raise unknown_target(name, (target.name for target in served), f"No worker of {farm.url}")
+            raise unknown_target(name, (target.name for target in served), f"No worker of {self.settings.url}")
         return found[0]
+
+    def _defined(self, definition: "TargetDefinition") -> Target:
+        memory = self.settings.cache / "targets"
+        return definition.target(lambda python: host_target(Path(python), sandbox=definition.sandbox, memory=memory))
+
+    def targets(self) -> list[Target]:
+        """The targets that can be named: this machine's definitions, or what the named farm's workers serve."""
+        from wheelfarm.target_definition import read_definitions
+
+        if self.settings.url:
+            with self.farm() as farm:
+                return farm.targets()
+        definitions = read_definitions(self.settings.targets)
+        return [self._defined(definition) for definition in definitions.values()]
 
     @property
     def policy(self) -> "KnownPolicy":

@@ -2,15 +2,19 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from wheelfarm.commands.command import reporting
+from wheelfarm.commands.command import Command, reporting
 from wheelfarm.commands.obtaining import Asked, asking_options, obtain, target_asked_for
-from wheelfarm.installation import find_environment, install
+from wheelfarm.errors import NoWorker
+from wheelfarm.installation import Environment, find_environment, install
 from wheelfarm.reporter import seconds_since
+from wheelfarm.target import Target
+from wheelfarm.wheel import BuiltWheel
 
 
 @click.command("install")
@@ -24,7 +28,12 @@ def install_command(asked: Asked, venv: Path | None, target_dir: Path | None, **
         requirements = asked.read()
         environment = find_environment(os.environ, python=asked.python, venv=venv, directory=target_dir)
         target = target_asked_for(command, asked, environment)
-        found = obtain(command, asked, requirements, target)
+        try:
+            found = obtain(command, asked, requirements, target)
+        except NoWorker as error:
+            target = _other_target(command, target, environment, error)
+            found = obtain(command, asked, requirements, target)
+        _require_fit(command, found.wheels, target, environment)
         command.enter("installing")
         new = install(found, command.wheelhouse, environment, cache_dir=command.settings.cache / "uv")
         command.reporter.say(
@@ -39,3 +48,29 @@ def install_command(asked: Asked, venv: Path | None, target_dir: Path | None, **
             },
             [f"{wheel.name}=={wheel.version}" for wheel in new],
         )
+
+
+def _require_fit(command: Command, wheels: Sequence[BuiltWheel], target: Target, environment: Environment) -> None:
+    """Raise UnfitTarget where the environment does not take a wheel, by what its interpreter tells now."""
+    from wheelfarm.environment_tags import environment_tags, needs_asking, require_fit
+
+    if needs_asking(wheels, target):
+        tags = environment_tags(environment.python, environment.shown)
+        if not all(map(tags.takes, wheels)):
+            require_fit(wheels, target, tags, command.targets())
+
+
+def _other_target(command: Command, host: Target, environment: Environment, error: NoWorker) -> Target:
+    """The one defined target that suits the environment, where nobody serves its machine's own. Raises NoWorker, with
+    the targets that suit it, where that is not clear."""
+    from wheelfarm.environment_tags import environment_tags, near_targets
+
+    defined = [target for target in command.targets() if not target.name.startswith("host-")]
+    if not host.name.startswith("host-") or not defined:
+        raise error
+    tags = environment_tags(environment.python, environment.shown)
+    suited = [target for target in defined if tags.suits(target)]
+    if len(suited) != 1:
+        raise NoWorker(error.message, hint=f"{near_targets(tags, defined)}\nName one: --target NAME")
+    command.reporter.say(f"note: {host.name} is not served; building for {suited[0].name}, which suits the environment")
+    return suited[0]

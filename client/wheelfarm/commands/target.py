@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from wheelfarm.commands.command import Command, reporting, shared_options
 from wheelfarm.errors import InputError
 from wheelfarm.parts import become
-from wheelfarm.target import Target, host_target
+from wheelfarm.target import Target
 from wheelfarm.target_definition import (
     ROOTS,
     TargetDefinition,
@@ -78,7 +77,7 @@ def check_command(name: str, **shared: Any) -> None:
 def list_command(**shared: Any) -> None:
     """Tell the targets of this machine's definitions, or those that the workers of WHEELFARM_URL serve."""
     with reporting(**shared) as command:
-        targets = _served(command) if command.settings.url else _defined(command)
+        targets = command.targets()
         heading: tuple[str, ...] = ("NAME", "PYTHON", "PLATFORM", "TAGS", "SANDBOX", "REVISION")
         rows = [heading] if targets else []
         rows += [_row(target) for target in targets]
@@ -94,7 +93,7 @@ def show_command(name: str, **shared: Any) -> None:
     """Print a target's definition and the revision that it has now."""
     with reporting(**shared) as command:
         definition = _known(command, name)
-        target = _target(command, definition)
+        target = next(target for target in command.targets() if target.name == name)
         text = definition.to_toml()
         command.answer(
             {"target": target.to_json(), "definition": text},
@@ -148,20 +147,6 @@ def _known(command: Command, name: str) -> TargetDefinition:
     if name not in definitions:
         raise unknown_target(name, definitions, f"This machine ({folder})")
     return definitions[name]
-
-
-def _target(command: Command, definition: TargetDefinition) -> Target:
-    memory = command.settings.cache / "targets"
-    return definition.target(lambda python: host_target(Path(python), sandbox=definition.sandbox, memory=memory))
-
-
-def _defined(command: Command) -> list[Target]:
-    return [_target(command, one) for one in read_definitions(command.settings.targets).values()]
-
-
-def _served(command: Command) -> list[Target]:
-    with command.farm() as farm:
-        return farm.targets()
 
 
 def _row(target: Target) -> tuple[str, ...]:
