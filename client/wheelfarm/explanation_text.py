@@ -72,7 +72,8 @@ def _built(origin: Origin) -> str:
 
 
 def _target(target: Target) -> str:
-    return f"{target.name} (CPython {target.python_version}, {target.platform})"
+    distribution = f", distribution {target.interpreter}" if target.interpreter else ""
+    return f"{target.name} (CPython {target.python_version}, {target.platform}{distribution})"
 
 
 def _recipe(recipe: Any) -> str:

@@ -1,5 +1,6 @@
 """Targets: what a wheel is built for, and the `host` target read off one interpreter of this machine."""
 
+import functools
 import json
 import os
 import re
@@ -53,8 +54,9 @@ class Target:
 
     `revision` is the digest of all that may change what is built; `queue` the Celery queue whose workers can build for
     it; `python` and `prefix` the base interpreter and its prefix; `sandbox` the back end ("none": unconfined); `root`
-    the sha256 of the root filesystem's archive, where it is not this machine's own; `variant` tells targets apart
-    whose wheels bear the same tags.
+    the sha256 of the root filesystem's archive, where it is not this machine's own; `interpreter` the farm's Python
+    distribution that `python` is of, `REFERENCE sha256:HEX`, where it is neither the root's nor this machine's;
+    `variant` tells targets apart whose wheels bear the same tags.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Target:
     platform: str
     sandbox: str = "bubblewrap"
     root: str = ""
+    interpreter: str = ""
     tag_policy: str = "native"
     variant: str = ""
 
@@ -102,7 +105,7 @@ class Target:
         return cls(**value)
 
 
-LATER_FIELDS = {"root": "", "tag_policy": "native", "variant": ""}
+LATER_FIELDS = {"root": "", "interpreter": "", "tag_policy": "native", "variant": ""}
 """What targets that were put down by earlier versions of the farm don't say."""
 
 
@@ -235,6 +238,16 @@ def _bad(python: Path, reason: str) -> BadInterpreter:
     return BadInterpreter(
         f"{python} does not work as a Python interpreter: {reason}.", hint="Name another one with --python."
     )
+
+
+def host_toolchain() -> str:
+    """The digest of what this machine's /usr may leave in a wheel; read again when a package was installed."""
+    return _toolchain_while(tuple(tuple(_stamp(path)) for path in _watched()))
+
+
+@functools.lru_cache(maxsize=1)
+def _toolchain_while(_: object) -> str:
+    return digest_of(_toolchain())
 
 
 def _toolchain() -> list[str]:

@@ -4,6 +4,8 @@ from = "debootstrap:bookworm"                  # what it was made from, for peop
 sandbox = "bubblewrap"                         # or podman
 root = "sha256:…"                              # the root filesystem's archive, in roots/ beside this file;
                                                # left out: this machine's own /usr
+distribution = "3.12.1+20261120 sha256:…"      # the Python distribution that the farm keeps (docs/pythons.md);
+                                               # left out: an interpreter that is there
 python = "/usr/bin/python3.11"                 # in the root filesystem, or on this machine
 tag-policy = "native"                          # or portable
 variant = "avx2"                               # tells apart targets whose wheels bear the same tags
@@ -13,7 +15,7 @@ external-libraries = ["libcuda.so.1"]          # portable: what a wheel may leav
 limits = { timeout-s = 7200, memory-mib = 16384, disk-mib = 8192, cores = 1 }
 resource-class = "large"                       # only workers of that class build for it
 
-[interpreter]                                  # what the interpreter of a root filesystem tells of itself
+[interpreter]                                  # what the Python of a root filesystem or a distribution tells of itself
 version = "3.11.2"
 abi = "cp311"
 platform = "linux-x86_64"
@@ -32,7 +34,7 @@ from wheelfarm.digest import SHA256, digest_of
 from wheelfarm.errors import InputError
 from wheelfarm.recipe import RecipeLimits, read_environment, read_limits
 from wheelfarm.settings import RESOURCE_CLASS
-from wheelfarm.target import HOST_QUEUE, TARGET_NAME, Target
+from wheelfarm.target import HOST_QUEUE, TARGET_NAME, Target, host_toolchain
 from wheelfarm.toml_table import Table, load_toml, read_text
 
 BackEnd = Literal["bubblewrap", "podman"]
@@ -42,6 +44,7 @@ ROOTS = "roots"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _LIBRARY = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 _VARIANT = re.compile(r"[a-z0-9]?[a-z0-9._-]{0,30}")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9.+_-]{1,100} sha256:([0-9a-f]{64})")
 _FACTS: Mapping[str, re.Pattern[str]] = {
     "version": re.compile(r"\d+\.\d+\.\d+[a-z0-9]*"),
     "abi": re.compile(r"cp\d+t?d?"),
@@ -53,12 +56,14 @@ _FACTS: Mapping[str, re.Pattern[str]] = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetDefinition:
     """A target as its operator defines it. `root` is the sha256 of a root filesystem's archive, "" where builds stand
-    on this machine's /usr; `interpreter` what the Python of that root told of itself, empty without a root."""
+    on this machine's /usr; `distribution` the farm's Python distribution, `REFERENCE sha256:HEX`, "" for an interpreter
+    that is there; `interpreter` what the Python of either told of itself, empty without them."""
 
     name: str
     made_from: str = ""
     sandbox: BackEnd = "bubblewrap"
     root: str = ""
+    distribution: str = ""
     python: str = ""
     tag_policy: TagPolicy = "native"
     variant: str = ""
@@ -69,6 +74,11 @@ class TargetDefinition:
     resource_class: str = ""
     interpreter: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def distribution_sha256(self) -> str:
+        """The sha256 of the distribution's archive, "" without one."""
+        return self.distribution.rpartition(":")[2]
+
     def target(self, host: Callable[[str], Target]) -> Target:
         """The target in the revision that it has now; `host` gives this machine's own, of an interpreter's path."""
         own = {
@@ -78,8 +88,10 @@ class TargetDefinition:
             "environment": dict(self.environment),
             "external_libraries": sorted(self.external_libraries),
         }
-        base = None if self.root else host(self.python)
-        stands_on = [self.root, self.python, dict(self.interpreter)] if base is None else [base.revision]
+        base = None if self.interpreter else host(self.python)
+        stands_on: list[object] = [self.root, self.python, dict(self.interpreter)] if base is None else [base.revision]
+        if self.distribution:
+            stands_on += [self.distribution_sha256, "" if self.root else host_toolchain()]
         return Target(
             name=self.name,
             revision=digest_of(["target", *stands_on, own]),
@@ -91,6 +103,7 @@ class TargetDefinition:
             platform=base.platform if base else self.interpreter["platform"],
             sandbox=self.sandbox,
             root=self.root,
+            interpreter=self.distribution,
             tag_policy=self.tag_policy,
             variant=self.variant,
         )
@@ -102,6 +115,7 @@ class TargetDefinition:
             "from": self.made_from,
             "sandbox": self.sandbox,
             "root": f"sha256:{self.root}" if self.root else "",
+            "distribution": self.distribution,
             "python": self.python,
             "tag-policy": self.tag_policy,
             "variant": self.variant,
@@ -134,11 +148,15 @@ def parse_definition(text: str, *, name: str, origin: str) -> TargetDefinition:
     root = table.take("root", str, "").removeprefix("sha256:")
     if root and not SHA256.fullmatch(root):
         raise table.refused("root", "sha256: and 64 hex digits are expected")
+    distribution = table.take("distribution", str, "")
+    if distribution and not _DISTRIBUTION.fullmatch(distribution):
+        raise table.refused("distribution", "REFERENCE sha256: and 64 hex digits are expected")
     definition = TargetDefinition(
         name=name,
         made_from=table.take("from", str, ""),
         sandbox=_one_of(table, "sandbox", BackEnd, "bubblewrap"),
         root=root,
+        distribution=distribution,
         python=table.take("python", str, ""),
         tag_policy=_one_of(table, "tag-policy", TagPolicy, "native"),
         variant=_form(table, "variant", _VARIANT),
@@ -147,7 +165,7 @@ def parse_definition(text: str, *, name: str, origin: str) -> TargetDefinition:
         external_libraries=_list(table, "external-libraries", _LIBRARY),
         limits=read_limits(table),
         resource_class=_form(table, "resource-class", RESOURCE_CLASS, absent=""),
-        interpreter=_interpreter(table, wanted=bool(root)),
+        interpreter=_interpreter(table, wanted=bool(root or distribution)),
     )
     table.end()
     if not definition.python.startswith("/"):
@@ -180,7 +198,7 @@ def _interpreter(table: Table, *, wanted: bool) -> dict[str, str]:
     facts.end()
     if not wanted:
         if any(told.values()):
-            raise table.refused("interpreter", "it tells of a root filesystem's Python, and there is no 'root'")
+            raise table.refused("interpreter", "there is no 'root' or 'distribution' whose Python it could tell of")
         return {}
     for key, form in _FACTS.items():
         if not form.fullmatch(told[key]):

@@ -1,10 +1,10 @@
 """Garbage collection: what of the store nothing leads to any more, removed while the farm works.
 
 Marking is by digest: whatever document that stays (index entry, manifest, plan, open request, remembered resolution,
-record of an interpreter) names a digest anywhere, keeps all that lies under it. What is younger than a cut-off taken at
-the beginning is never touched, and what is put or asked for again counts as new, so that a build under way loses
-nothing. Documents go before what they name: killed at any moment, a run leaves a store that is whole, and the next one
-goes on.
+target, record of an interpreter) names a digest anywhere, keeps all that lies under it. What is younger than a cut-off
+taken at the beginning is never touched, and what is put or asked for again counts as new, so that a build under way
+loses nothing. Documents go before what they name: killed at any moment, a run leaves a store that is whole, and the
+next one goes on.
 
 Names that wheels were given are never given back, so claims stay for ever.
 """
@@ -79,8 +79,8 @@ class _Collection:
 
     def _mark(self) -> _Marks:
         marks = _Marks()
-        for found, data in self._read("index/", "locks/", "requests/", "pythons/"):
-            kept = found.modified_at >= self._unused or found.key.startswith(("index/", "pythons/"))
+        for found, data in self._read("index/", "locks/", "requests/", "pythons/", "targets/"):
+            kept = found.modified_at >= self._unused or found.key.startswith(("index/", "pythons/", "targets/"))
             if kept and found.key not in self._gone:
                 marks.digests.update(_DIGEST.findall(data))
         for found, data in self._read("manifests/"):

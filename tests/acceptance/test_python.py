@@ -17,10 +17,16 @@ from uv import find_uv_bin
 
 from tests.acceptance.conftest import Home
 from tests.acceptance.test_up import farm_of
-from tests.support.interpreter import KEY, VERSION, archive_name, make_installation, pack, unfit
+from tests.support.interpreter import KEY, MINOR, VERSION, archive_name, make_installation, pack, unfit
+from tests.support.projects import Project
 
 pytestmark = pytest.mark.skipif(bool(unfit()), reason=unfit() or "it is fit")
 
+EXTENSION = """
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "native_c", NULL, -1, NULL};
+PyMODINIT_FUNC PyInit_native_c(void) { return PyModule_Create(&module); }
+"""
 TOKEN = "t" * 43
 FIRST, SECOND, THIRD = "20261119", "20261120", "20261121"
 STANDALONE = "https://github.com/astral-sh/python-build-standalone/releases/download"
@@ -161,3 +167,40 @@ def test_what_is_not_to_be_trusted_is_refused_with_a_reason(home: Home, releases
     assert (version.code, f"holds Python {VERSION}" in version.err) == (19, True)
     absent = home.run("python", "show", "3.99.0")
     assert (absent.code, "It has: none" in absent.err) == (33, True)
+
+
+def test_target_takes_its_interpreter_from_the_farm_and_the_provenance_names_it(home: Home, releases: Path) -> None:
+    home.upstream.add(Project(name="native", extension=EXTENSION))
+    archives = {
+        build: releases / build / archive_name(build, ending)
+        for build, ending in ((FIRST, "tar.gz"), (SECOND, "tar.zst"))
+    }
+    for archive in archives.values():
+        assert home.run("python", "add", archive).code == 0
+    unknown = home.run("target", "add", "own", "--from", f"python:{VERSION}+1")
+    assert (unknown.code, f"It has: {VERSION}+{FIRST}, {VERSION}+{SECOND}" in unknown.err) == (33, True), unknown.err
+    revisions = set()
+    for build, archive in archives.items():
+        made = home.run("target", "add", "own", "--from", f"python:{VERSION}+{build}", "--replace", "--json")
+        assert made.code == 0, made.err
+        target = made.json["target"]
+        revisions.add(target["revision"])
+        assert target["interpreter"] == f"{VERSION}+{build} sha256:{digest(archive)}"
+        assert (target["prefix"], target["python"]) == ("/install", "/install/bin/python3")
+    assert len(revisions) == len(archives)
+
+    built = home.run("build", "native", "--target", "own", "--out", "out")
+    assert built.code == 0, built.err + home.farm_log()
+    (wheel,) = (home.root / "out").glob("*.whl")
+    assert f"-cp{MINOR.replace('.', '')}-linux_" in wheel.name
+    manifests = [json.loads(path.read_text()) for path in home.store.glob("manifests/*.json")]
+    assert target["interpreter"] in [one["provenance"]["target"]["interpreter"] for one in manifests]
+    why = home.run("why", "--target", "own", "native")
+    assert target["interpreter"] in why.out, why.out + why.err
+
+    for build in archives:  # what a target stands on is not garbage, whoever else may have it no more
+        assert home.run("python", "remove", f"{VERSION}+{build}").code == 0
+    for path in home.store.glob("interpreters/*/*"):
+        os.utime(path, (0, 0))
+    assert home.run("gc").code == 0
+    assert digest(archives[SECOND]) in {path.name for path in (home.store / "interpreters").iterdir()}

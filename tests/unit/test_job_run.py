@@ -152,6 +152,7 @@ CLASSES = {
     "not-closed": FailureClass.INPUT,
     "other-index": FailureClass.INPUT,
     "policy": FailureClass.INPUT,
+    "bad-python": FailureClass.INPUT,
     "metadata-unsettled": FailureClass.INPUT,
     "hash-mismatch": FailureClass.INPUT,
     "bad-sdist": FailureClass.INPUT,

@@ -29,6 +29,7 @@ from wheelfarm_services.targets import define, queue_of
 from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
 from wheelfarm_workers.cache_bound import CacheBound
+from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.drain import Drain
 from wheelfarm_workers.driver import lay_out_driver
 from wheelfarm_workers.failure import disk_full
@@ -93,6 +94,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         grounds = DefinedGrounds(
             definitions=definitions,
             roots=Roots(settings.targets, settings.cache / "roots"),
+            distributions=Distributions(lambda: store, settings.cache / "pythons"),
             back_ends=back_ends,
             host=settings.sandbox,
         )

@@ -69,6 +69,7 @@ class Builder:
             root=ground.root,
             limits=limits,
             mounts=(
+                *ground.mounts,
                 Mount(source=driver.folder, target=MOUNTED_AT),
                 Mount(source=staged.path, target="/in/sdist"),
                 *(

@@ -10,18 +10,21 @@ from wheelfarm.errors import InputError
 from wheelfarm.recipe import RecipeLimits
 from wheelfarm.target import Target, host_target
 from wheelfarm.target_definition import TargetDefinition, read_definitions, unknown_target
+from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.roots import Roots
-from wheelfarm_workers.sandbox import Root, Sandbox
+from wheelfarm_workers.sandbox import Mount, Root, Sandbox
 from wheelfarm_workers.sandbox.back_ends import BackEnds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ground:
-    """What the runs of one target have in common; `interpreter_prefix` is None where the root has the interpreter."""
+    """What the runs of one target have in common; `interpreter_prefix` is None where the root has the interpreter, or
+    one of the `mounts` shows it."""
 
     sandbox: Sandbox
     interpreter_prefix: Path | None
     root: Root | None = None
+    mounts: tuple[Mount, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     limits: RecipeLimits = field(default_factory=RecipeLimits)
 
@@ -68,9 +71,18 @@ class Definitions:
 class DefinedGrounds:
     """Grounds of this machine's defined targets, and of its host targets, which stand on the back end `host`."""
 
-    def __init__(self, *, definitions: Definitions, roots: Roots, back_ends: BackEnds, host: str) -> None:
+    def __init__(
+        self,
+        *,
+        definitions: Definitions,
+        roots: Roots,
+        distributions: Distributions,
+        back_ends: BackEnds,
+        host: str,
+    ) -> None:
         self._definitions = definitions
         self._roots = roots
+        self._distributions = distributions
         self._back_ends = back_ends
         self._host = host
         self._known: dict[str, Ground] = {}
@@ -92,16 +104,28 @@ class DefinedGrounds:
                 f"This machine does not define the target {target.name} in revision {target.revision[:12]}.",
                 hint="Its definition was changed or removed since: see wheelfarm target show, and ask again.",
             )
-        return ground_of(target, definition, roots=self._roots, back_ends=self._back_ends)
+        return ground_of(
+            target, definition, roots=self._roots, distributions=self._distributions, back_ends=self._back_ends
+        )
 
 
-def ground_of(target: Target, definition: TargetDefinition, *, roots: Roots, back_ends: BackEnds) -> Ground:
-    """The ground of a target as it is defined. Raises InputError where its root filesystem is gone."""
+def ground_of(
+    target: Target,
+    definition: TargetDefinition,
+    *,
+    roots: Roots,
+    distributions: Distributions,
+    back_ends: BackEnds,
+) -> Ground:
+    """The ground of a target as it is defined. Raises InputError where its root filesystem or its interpreter is
+    gone."""
     root = roots.root(definition.root) if definition.root else None
+    distribution = distributions.mount(definition.distribution_sha256) if definition.distribution else None
     return Ground(
         sandbox=back_ends.back_end(definition.sandbox),
-        interpreter_prefix=None if root else Path(target.prefix),
+        interpreter_prefix=None if root or distribution else Path(target.prefix),
         root=root,
+        mounts=(distribution,) if distribution else (),
         environment=definition.environment,
         limits=definition.limits,
     )

@@ -29,7 +29,7 @@ def bring_root(source: str, roots: Roots, *, arch: str = "", packages: Sequence[
     if bring is None or not named:
         raise InputError(
             f"{source!r} is no source of a target.",
-            hint="Accepted: debootstrap:SUITE, oci:IMAGE@sha256:HEX, tar:FILE, host or host:PYTHON",
+            hint="Accepted: debootstrap:SUITE, oci:IMAGE@sha256:HEX, tar:FILE, host, host:PYTHON or python:REFERENCE",
         )
     if kind != "debootstrap" and (arch or packages):
         raise InputError(f"--arch and --package are for debootstrap, not for {source}.")
@@ -105,10 +105,15 @@ def debian_mirror() -> str:
     return mirrors[0].rstrip("/")
 
 
+def machine_of(arch: str) -> str:
+    """A Debian architecture as the kernel names it; this machine's where none is named."""
+    return _MACHINES.get(arch, arch) or os.uname().machine
+
+
 def require_runnable(arch: str, binfmt: Path = Path("/proc/sys/fs/binfmt_misc")) -> None:
     """Raise SandboxUnavailable, with what to install, unless this machine runs programs of that Debian architecture."""
-    machine = _MACHINES.get(arch, arch)
-    if not arch or machine == os.uname().machine:
+    machine = machine_of(arch)
+    if machine == os.uname().machine:
         return
     try:
         enabled = (binfmt / f"qemu-{machine}").read_text().startswith("enabled")

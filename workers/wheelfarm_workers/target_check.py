@@ -8,7 +8,7 @@ from typing import Any
 from wheelfarm.errors import BadInterpreter, SandboxUnavailable
 from wheelfarm.target import INTERPRETER_PROBE, Target, read_facts, require_suitable
 from wheelfarm_workers.grounds import Ground
-from wheelfarm_workers.sandbox import Ending, Limits, Root, Sandbox, SandboxRun
+from wheelfarm_workers.sandbox import Ending, Limits, Mount, Root, Sandbox, SandboxRun
 
 _LIMITS = Limits(wall_s=300, memory_bytes=2 << 30)
 _TOLD = 'os.write(int(os.environ["WHEELFARM_RESULT_FD"]), json.dumps(told).encode())'
@@ -45,20 +45,27 @@ else:
 _INSTALL = {"headers": "python3-dev", "compiler": "gcc", "build": "libc6-dev"}
 
 
-def facts_of(root: Root, python: str, sandbox: Sandbox) -> dict[str, Any]:
-    """What the interpreter at a path of a root filesystem tells of itself. Raises BadInterpreter."""
+def facts_of(root: Root | None, python: str, sandbox: Sandbox, *, distribution: Mount | None = None) -> dict[str, Any]:
+    """What the interpreter at a path of a root filesystem tells of itself, or that of a distribution. Raises
+    BadInterpreter."""
     log: list[bytes] = []
     run = SandboxRun(
         argv=(python, "-I", "-S", "-c", INTERPRETER_PROBE),
         input=b"",
         interpreter_prefix=None,
         root=root,
+        mounts=(distribution,) if distribution else (),
         limits=_LIMITS,
     )
     ended = sandbox.run(run, log=log.append, cancelled=threading.Event())
     ended.result.close()
     said = b"".join(log).decode(errors="replace")
     facts = read_facts(said)
+    if facts is None and distribution is not None:
+        raise BadInterpreter(
+            f"The distribution's Python does not run on that system: {said.strip()[-300:] or 'it said nothing'}",
+            hint="It lacks a library, is for another libc or machine, or is not relocatable: docs/pythons.md",
+        )
     if facts is None:
         raise BadInterpreter(
             f"The root filesystem has no Python that runs at {python}: {said.strip()[-300:] or 'it said nothing'}",
@@ -76,6 +83,7 @@ def check_target(target: Target, ground: Ground) -> None:
         input=b"",
         interpreter_prefix=ground.interpreter_prefix,
         root=ground.root,
+        mounts=ground.mounts,
         limits=_LIMITS,
         environment=ground.environment,
     )

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,8 +17,10 @@ from wheelfarm.settings import Settings
 from wheelfarm.target import Target, host_target
 from wheelfarm.target_definition import TargetDefinition, parse_definition, read_definition
 from wheelfarm_services.refusal import refuse
-from wheelfarm_workers.grounds import ground_of
-from wheelfarm_workers.root_sources import bring_root
+from wheelfarm_services.store import open_store
+from wheelfarm_workers.distributions import Distributions
+from wheelfarm_workers.grounds import Ground, ground_of
+from wheelfarm_workers.root_sources import bring_root, machine_of
 from wheelfarm_workers.roots import Roots
 from wheelfarm_workers.sandbox.back_ends import BackEnds
 from wheelfarm_workers.target_check import check_target, facts_of
@@ -35,20 +38,24 @@ def main() -> None:
 @click.argument("draft")
 @click.option("--arch", default="")
 @click.option("--python", default="")
+@click.option("--interpreter", default="")
 @click.option("--no-check", is_flag=True)
 @click.option("--json", "as_json", is_flag=True)
-def add(name: str, draft: str, arch: str, python: str, no_check: bool, as_json: bool) -> None:
+def add(name: str, draft: str, arch: str, python: str, interpreter: str, no_check: bool, as_json: bool) -> None:
     """Make the target of a drafted definition, and write the definition once it is seen to work."""
     try:
         settings = Settings.from_environment(os.environ)
         roots = Roots(settings.targets, settings.cache / "roots")
+        distributions = _distributions(settings)
         with _back_ends(settings) as back_ends:
-            definition = _defined(
-                parse_definition(draft, name=name, origin=f"target {name}"), arch, python, roots, back_ends
-            )
+            drafted = parse_definition(draft, name=name, origin=f"target {name}")
+            if interpreter or drafted.made_from.startswith("python:"):
+                definition = _on_distribution(drafted, interpreter, arch, python, roots, distributions, back_ends)
+            else:
+                definition = _defined(drafted, arch, python, roots, back_ends)
             target = _target(definition, settings)
             if not no_check:
-                check_target(target, ground_of(target, definition, roots=roots, back_ends=back_ends))
+                check_target(target, _ground(target, definition, settings, back_ends))
             settings.targets.mkdir(parents=True, exist_ok=True)
             path = settings.targets / f"{name}.toml"
             partial = path.with_name(f".{name}.{os.getpid()}.new")
@@ -68,9 +75,8 @@ def check(name: str, as_json: bool) -> None:
         settings = Settings.from_environment(os.environ)
         definition = read_definition(settings.targets / f"{name}.toml")
         target = _target(definition, settings)
-        roots = Roots(settings.targets, settings.cache / "roots")
         with _back_ends(settings) as back_ends:
-            check_target(target, ground_of(target, definition, roots=roots, back_ends=back_ends))
+            check_target(target, _ground(target, definition, settings, back_ends))
         _tell(target, "builds and loads C extensions", as_json=as_json)
     except WheelfarmError as error:
         refuse(error, as_json=as_json)
@@ -89,6 +95,44 @@ def _defined(draft: TargetDefinition, arch: str, python: str, roots: Roots, back
     facts = facts_of(roots.root(sha256), python or _PYTHON, sandbox)
     told = {key: str(facts[key]) for key in ("version", "abi", "platform", "prefix")}
     return replace(draft, root=sha256, python=str(facts["executable"]), interpreter=told)
+
+
+def _on_distribution(
+    draft: TargetDefinition,
+    interpreter: str,
+    arch: str,
+    python: str,
+    roots: Roots,
+    distributions: Distributions,
+    back_ends: BackEnds,
+) -> TargetDefinition:
+    """The definition of a draft with an interpreter that the farm keeps, on a root filesystem or on the host's /usr."""
+    kind, _, named = draft.made_from.partition(":")
+    if python or (kind == "python" and (interpreter or arch or draft.system_packages)):
+        raise InputError(
+            "An interpreter of the farm's is named by --from python:REFERENCE for this machine's own /usr, and by "
+            "--interpreter REFERENCE for a root filesystem, which alone takes --arch and --package."
+        )
+    if kind == "host":
+        raise InputError("--interpreter is for root filesystems.", hint=f"Instead of host: --from python:{interpreter}")
+    sha256 = "" if kind == "python" else bring_root(draft.made_from, roots, arch=arch, packages=draft.system_packages)
+    root = roots.root(sha256) if sha256 else None
+    libc = "musl" if any((root.folder if root else Path("/")).glob("lib/ld-musl-*")) else "gnu"
+    chosen = distributions.chosen(interpreter or named, f"linux-{machine_of(arch)}-{libc}")
+    mount, executable = distributions.mount(chosen.sha256), distributions.python(chosen.sha256)
+    facts = facts_of(root, executable, back_ends.back_end("bubblewrap"), distribution=mount)
+    told = {key: str(facts[key]) for key in ("version", "abi", "platform", "prefix")}
+    distribution = f"{chosen.reference} sha256:{chosen.sha256}"
+    return replace(draft, root=sha256, distribution=distribution, python=executable, interpreter=told)
+
+
+def _ground(target: Target, definition: TargetDefinition, settings: Settings, back_ends: BackEnds) -> Ground:
+    roots = Roots(settings.targets, settings.cache / "roots")
+    return ground_of(target, definition, roots=roots, distributions=_distributions(settings), back_ends=back_ends)
+
+
+def _distributions(settings: Settings) -> Distributions:
+    return Distributions(partial(open_store, settings, create=False), settings.cache / "pythons")
 
 
 def _target(definition: TargetDefinition, settings: Settings) -> Target:

@@ -105,6 +105,7 @@ class TreeMaker:
             root=ground.root,
             limits=self._limits,
             mounts=(
+                *ground.mounts,
                 Mount(source=driver.folder, target=MOUNTED_AT),
                 *inputs,
                 *(

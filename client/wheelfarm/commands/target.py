@@ -36,10 +36,12 @@ def target_command() -> None:
     "--from",
     "source",
     required=True,
-    help="debootstrap:SUITE, oci:IMAGE@sha256:HEX, tar:FILE of a root filesystem, host or host:PYTHON.",
+    help="debootstrap:SUITE, oci:IMAGE@sha256:HEX, tar:FILE of a root filesystem, host, host:PYTHON, or "
+    "python:3.12.1+20261120, a Python of `wheelfarm python list` on this machine's /usr.",
 )
 @click.option("--back-end", type=click.Choice(["bubblewrap", "podman"]), help="The sandbox.  [default: bubblewrap]")
 @click.option("--python", help="The interpreter's path in the root filesystem.  [default: /usr/bin/python3]")
+@click.option("--interpreter", default="", help="In a root filesystem, a Python of `wheelfarm python list`.")
 @click.option("--arch", default="", help="debootstrap: the architecture as Debian names it, such as arm64.")
 @click.option("--package", "packages", multiple=True, help="debootstrap: a system package, such as libyaml-dev.")
 @click.option("--tag-policy", type=click.Choice(["native", "portable"]), help="[default: native]")
@@ -60,7 +62,7 @@ def add_command(name: str, source: str, no_check: bool, replaces: bool, **given:
             raise InputError(f"{path} is there already.", hint="For a new revision of the target: --replace")
         draft = _draft(name, source, given)
         words = ["add", name, draft.to_toml(), "--arch", given["arch"], *(["--no-check"] if no_check else [])]
-        _become(command, [*words, "--python", given["python"] or ""])
+        _become(command, [*words, "--python", given["python"] or "", "--interpreter", given["interpreter"]])
 
 
 @target_command.command("check")
