@@ -68,6 +68,9 @@ class _Collection:
             unmarked = (found for found in self._store.objects(f"{kind}/") if not _marked(found.key, marks))
             self._remove(kind, unmarked, self._settled if kind == "wheels" else self._unused)
         self._remove("local", self._beyond_quota(), self._settled)
+        self._remove("revisions", self._replaced_revisions(), self._settled)
+        self._remove("upstreams", self._unused_pages(marks), self._unused)
+        self._remove("tenants", self._notes_of_nothing(), self._unused)
         unfinished = 0 if self._dry_run else self._store.sweep(self._settled)
         return GarbageReport(dry_run=self._dry_run, removed=self._removed, unfinished_writes=unfinished)
 
@@ -118,6 +121,35 @@ class _Collection:
                 excess -= found.size
                 yield found
 
+    def _replaced_revisions(self) -> Iterator[StoredObject]:
+        """Metadata that a later revision has replaced, or of targets that are no more. The newest stay: resolvers keep
+        what they read under a number, so that none may begin anew."""
+        targets = {_stem(key) for key in self._store.list("targets/")}
+        earlier: StoredObject | None = None
+        for found in self._store.objects("revisions/"):  # in ascending order
+            if earlier is not None and _folder(earlier.key) == _folder(found.key):
+                yield earlier
+            earlier = found if found.key.split("/")[1] in targets else None
+            if earlier is None:
+                yield found
+
+    def _unused_pages(self, marks: _Marks) -> Iterator[StoredObject]:
+        """What upstreams said of projects, unless an sdist that stays is on the page: offline farms resolve by that."""
+        for found, data in self._read("upstreams/"):
+            if found.modified_at < self._unused and marks.digests.isdisjoint(_DIGEST.findall(data)):
+                yield found
+
+    def _notes_of_nothing(self) -> Iterator[StoredObject]:
+        """Notes that a tenant was told of wheels, local sources and jobs of which nothing is left, not even a log."""
+        there = {
+            thing: {key.split("/")[1] for key in self._store.list(f"{kind}/") if key not in self._gone}
+            for thing, kind in (("wheels", "wheels"), ("local", "local"), ("jobs", "logs"))
+        }
+        for found in self._store.objects("tenants/"):
+            thing, name = found.key.split("/")[-2:]
+            if name not in there.get(thing, (name,)):
+                yield found
+
     def _read(self, *prefixes: str) -> Iterator[tuple[StoredObject, bytes]]:
         """Every document below some folders; what can't be read ends the run, for it might name anything."""
         with ThreadPoolExecutor(_READERS) as pool:
@@ -146,6 +178,10 @@ def _marked(key: str, marks: _Marks) -> bool:
 
 def _stem(key: str) -> str:
     return key.rpartition("/")[2].partition(".")[0]
+
+
+def _folder(key: str) -> str:
+    return key.rpartition("/")[0]
 
 
 def _build_key(data: bytes) -> str:

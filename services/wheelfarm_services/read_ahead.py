@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _THREADS = 8
 _MOST_UNASKED = 24
+_MOST_PAGES = 300
 _UNASKED_S = 60.0
 _MOST_REQUIREMENTS = 200
 _MOST_KNOWN = 20_000
@@ -40,7 +41,8 @@ _SDIST_BYTES = 32 << 20
 class ReadAhead:
     """Reads ahead for one source view, in threads of its own.
 
-    At most `most_unasked` sdists are read that nobody has asked for within the last minute.
+    At most `most_unasked` sdists are read that nobody has asked for within the last minute, and the pages of at most
+    `most_pages` projects are asked for within one.
     """
 
     def __init__(
@@ -48,16 +50,19 @@ class ReadAhead:
         sources: SourceIndex,
         *,
         most_unasked: int = _MOST_UNASKED,
+        most_pages: int = _MOST_PAGES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
         self._most_unasked = most_unasked
+        self._most_pages = most_pages
         self._clock = clock
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._asked: set[str] = set()
         self._followed: set[tuple[str, str]] = set()
         self._unasked: dict[str, float] = {}
+        self._pages: dict[str, float] = {}
         self._threads: list[threading.Thread] = []
 
     def asked(self, sdist: Sdist) -> None:
@@ -103,13 +108,26 @@ class ReadAhead:
             self._do(partial(self._guess, requirement, target))
 
     def _guess(self, requirement: Requirement, target: Target) -> None:
-        page = self._sources.page(canonicalize_name(requirement.name))
+        name = canonicalize_name(requirement.name)
+        if not self._may_ask(name):
+            return
+        page = self._sources.page(name)
         listed = newest(page.sdists, requirement.specifier, target.python_version) if page else None
         if listed is None or not self._may_read(listed):
             return
         metadata = self._sources.metadata(listed.sdist, target.revision)
         if metadata is not None:
             self._follow(listed.sdist, metadata, target, frozenset(map(canonicalize_name, requirement.extras)))
+
+    def _may_ask(self, name: str) -> bool:
+        """Whether a project's page may be asked for ahead: metadata can name any number of projects."""
+        now = self._clock()
+        with self._guard:
+            self._pages = {page: at for page, at in self._pages.items() if now - at < _UNASKED_S}
+            if name not in self._pages and len(self._pages) >= self._most_pages:
+                return False
+            self._pages[name] = now
+            return True
 
     def _may_read(self, listed: ListedSdist) -> bool:
         """Whether an sdist may be read ahead; from now on it counts as one that nobody has asked for."""

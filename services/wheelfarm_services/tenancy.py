@@ -6,7 +6,8 @@ stay shared all the same: two tenants that ask for the same are answered by one 
 """
 
 import threading
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 
@@ -17,6 +18,7 @@ from wheelfarm_services.store import Store
 
 _WRITING = 8
 _REMEMBERED = 100_000
+_REMEMBERED_S = 3600.0
 
 
 class Thing(StrEnum):
@@ -30,14 +32,18 @@ class Thing(StrEnum):
 class Tenancy:
     """Notes what each tenant has been told of."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._clock = clock
         self._noted: set[tuple[str, Thing, str]] = set()
+        self._noted_since = clock()
         self._lock = threading.Lock()
 
     def grant(self, tenant: str, thing: Thing, names: Iterable[str]) -> None:
         """Let a tenant see jobs by id, wheels and local sources by sha256. Safe to repeat; who has no tenant sees all
         anyway."""
+        if self._clock() - self._noted_since > _REMEMBERED_S:  # what the garbage collection took is noted anew
+            self._noted, self._noted_since = set(), self._clock()
         new = [name for name in names if (tenant, thing, name) not in self._noted] if tenant else []
         if not new:
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.values import make_built_wheel, make_job, make_sdist
+from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 from wheelfarm.errors import FarmUnavailable, InputError
 from wheelfarm.garbage import GarbageReport, GarbageRules
 from wheelfarm.job import Job, Sdist
@@ -18,6 +18,7 @@ from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
 from wheelfarm_services.garbage import collect_garbage
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.tenancy import Thing
 from wheelfarm_services.wheel_index import Manifest, Plan, PlannedRequirement, WheelIndex, build_key
 
 DAY_S = 86400.0
@@ -221,6 +222,54 @@ def test_of_what_clients_sent_the_oldest_goes_beyond_the_quota(farm: Farm) -> No
     report = farm.collect(replace(RULES, local_mib=1))
     assert report.removed["local"].objects == 3
     assert list(farm.store.list("local/")) == [layout.local_archive("3" * 64)]
+
+
+def test_pages_of_upstreams_go_unless_an_sdist_that_stays_is_on_them(farm: Farm) -> None:
+    kept = farm.wheel("app").sdist
+    pages = {
+        "used": json.dumps({"page": {"sdists": [asdict(kept)]}}),
+        "unused": json.dumps({"page": {"sdists": [asdict(make_sdist("other", data=b"other"))]}}),
+        "absent": '{"page": null}',
+    }
+    for name, text in pages.items():
+        farm.store.put(layout.upstream_page("ab" * 8, name), text.encode())
+    farm.age(29, "")
+    assert farm.collect().removed == {}
+    farm.age(31, "")
+    assert farm.collect().removed["upstreams"].objects == 2
+    assert list(farm.store.list("upstreams/")) == [layout.upstream_page("ab" * 8, "used")]
+
+
+def test_notes_of_tenants_go_when_nothing_is_left_of_what_they_were_told_of(farm: Farm) -> None:
+    wheel = farm.wheel("app").wheel
+    _, local = farm.local("lib")
+    job = make_job().id
+    farm.store.put(layout.build_log_chunk(job, "run", 0), b"log")
+    there = {(Thing.WHEEL, wheel.sha256), (Thing.LOCAL, local.sdist.sha256), (Thing.JOB, job)}
+    gone = {(thing, "0" * 64) for thing in Thing}
+    for thing, name in there | gone:
+        farm.store.put(layout.grant("team", thing, name), b"")
+    farm.age(29, "")
+    assert farm.collect().removed == {}
+    farm.age(31, "tenants/")
+    assert farm.collect().removed["tenants"].objects == 3
+    assert set(farm.store.list("tenants/")) == {layout.grant("team", thing, name) for thing, name in there}
+    farm.age(31, "")
+    farm.collect()
+    assert list(farm.store.list("tenants/")) == [layout.grant("team", Thing.WHEEL, wheel.sha256)]
+
+
+def test_metadata_that_was_replaced_goes_and_the_newest_revision_stays_with_its_target(farm: Farm) -> None:
+    target, forgotten, sha256 = make_target(), "f" * 64, "1" * 64
+    farm.store.put(layout.target(target.name, target.revision), b"{}")
+    keys = [layout.revised_metadata(target.revision, "app", sha256, number) for number in (1, 2, 3)]
+    other = layout.revised_metadata(target.revision, "app", "2" * 64, 1)
+    for key in (*keys, other, layout.revised_metadata(forgotten, "app", sha256, 1)):
+        farm.store.put(key, b"Name: app\n")
+    assert farm.collect().removed == {}
+    farm.age(2, "")
+    assert farm.collect().removed["revisions"].objects == 3
+    assert set(farm.store.list("revisions/")) == {keys[-1], other}
 
 
 def test_forgotten_target_goes_with_its_wheels_and_no_other_does(farm: Farm) -> None:

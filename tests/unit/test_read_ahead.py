@@ -35,9 +35,12 @@ class Sources:
     def __init__(self, projects: dict[str, Sequence[str]]) -> None:
         self.projects = projects
         self.read: list[str] = []
+        self.asked: list[str] = []
         self.guard = threading.Lock()
 
     def page(self, name: str) -> ProjectPage | None:
+        with self.guard:
+            self.asked.append(name)
         if name == "broken":
             raise UpstreamError("Down.")
         if name not in self.projects:
@@ -67,6 +70,18 @@ def test_what_metadata_requires_is_read_down_to_the_leaves_and_each_once() -> No
     for _ in range(2):
         ahead.told(make_sdist("app"), metadata("a", "broken", "absent", "not parsable =="), TARGET)
     assert comes_true(lambda: sorted(sources.read) == ["a", "b", "c", "d", "e"])
+
+
+def test_pages_that_metadata_names_without_end_are_asked_for_up_to_a_bound_a_minute() -> None:
+    sources, now = Sources({}), [0.0]
+    ahead = ahead_of(sources, lambda: now[0], most_pages=3)
+    ahead.told(make_sdist("one"), metadata(*(f"made-up-{number}" for number in range(20))), TARGET)
+    assert comes_true(lambda: len(sources.asked) == 3)
+    ahead.told(make_sdist("two"), metadata("other"), TARGET)
+    now[0] = 61.0
+    ahead.told(make_sdist("three"), metadata("later"), TARGET)
+    assert comes_true(lambda: "later" in sources.asked)
+    assert len(sources.asked) <= 6
 
 
 def test_guesses_that_nobody_asked_for_are_few_until_a_minute_has_passed() -> None:

@@ -13,6 +13,9 @@ from tests.unit.test_auth import TokenFarm
 from tests.unit.test_local_sources import digest
 from wheelfarm.job import JobState
 from wheelfarm.token_file import Scope
+from wheelfarm_services import layout
+from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 
 TARGET = make_target()
@@ -185,3 +188,13 @@ def test_resolutions_of_two_tenants_have_nothing_in_common(farm: TenantFarm) -> 
     sdist = farm.mine.put(f"/local/{digest(data)}", content=data, params={"filename": "secret-1.0.tar.gz"}).json()
     assert farm.mine.put(f"/resolutions/{RESOLUTION}/local", json=[sdist["sdist"]]).status_code == 204
     assert list(farm.accounts.seen) == [(f"team-a:{RESOLUTION}", "secret")]
+
+
+def test_note_that_was_collected_is_made_again_within_the_hour(tmp_path: Path) -> None:
+    store, now = DirectoryStore.create(tmp_path / "store"), [0.0]
+    tenancy = Tenancy(store, clock=lambda: now[0])
+    for moment, there in ((0.0, 1), (3599.0, 0), (3601.0, 1)):
+        now[0] = moment
+        tenancy.grant("team", Thing.WHEEL, ["0" * 64])
+        assert len(list(store.list("tenants/"))) == there
+        store.delete(layout.grant("team", Thing.WHEEL, "0" * 64))

@@ -102,9 +102,19 @@ def test_page_that_is_fresh_is_not_asked_about(store: DirectoryStore) -> None:
     assert len(network.asked) == 1
 
 
-def test_absence_is_kept_too(store: DirectoryStore) -> None:
+def test_absence_is_kept_where_another_upstream_has_the_project_or_the_page_was_there_before(
+    store: DirectoryStore,
+) -> None:
     assert ask(store, Network(first=404), FIRST) is None
-    assert offline(store).page("app") is None
+    assert list(store.list("upstreams/")) == []  # anybody can ask for any name
+    page = ask(store, Network(first=404), FIRST, SECOND)
+    assert page is not None
+    assert len(list(store.list("upstreams/"))) == 2
+    found = offline(store, FIRST, SECOND).page("app")
+    assert found is not None
+    assert found.without_sdist == page.without_sdist
+    assert ask(store, Network(first=404, second=404), FIRST, SECOND) is None
+    assert offline(store, FIRST, SECOND).page("app") is None
 
 
 @pytest.mark.parametrize("kept", [b"", b"[]", b'{"form": 1}', b'{"form": 0, "page": null}'])

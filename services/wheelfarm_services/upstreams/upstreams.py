@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +39,17 @@ class Index(Protocol):
     def sidecar(self, sidecar: Sidecar) -> bytes: ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Answer:
+    """What an upstream said of a project: its page, or none, perhaps for an error that is configured to be `ignored`;
+    and what is to be kept of that, and where ("" for nothing new)."""
+
+    page: ProjectPage | None
+    ignored: str = ""
+    key: str = ""
+    text: str = ""
+
+
 class Upstreams:
     """The upstreams of a farm; `routes` gives them when they are asked first. `offline`, nobody is asked, and what was
     said last holds as far as its sdists are in the store."""
@@ -69,11 +80,15 @@ class Upstreams:
         if not is_normalized_name(name):
             return None
         passed_over: list[str] = []
+        absences: list[_Answer] = []
         for settings in self._routes.asked_for(name):
-            page, ignored = self._page_of(settings, name, wheels)
-            if page is not None:
-                return _signed(page, settings.name, tuple(passed_over))
-            passed_over += [ignored] if ignored else []
+            answer = self._answer_of(settings, name, wheels)
+            if answer.page is not None:
+                for absence in absences:
+                    self._keep(absence)
+                return _signed(answer.page, settings.name, tuple(passed_over))
+            passed_over += [answer.ignored] if answer.ignored else []
+            absences.append(answer)
         return None
 
     def fetch(self, listed: ListedSdist, path: Path) -> None:
@@ -94,24 +109,32 @@ class Upstreams:
         best = min(fitting, key=lambda one: (not one.url.endswith("-none-any.whl.metadata"), one.url))
         return self._index(self._settings(listed.upstream)).sidecar(best)
 
-    def _page_of(self, settings: UpstreamSettings, name: str, wheels: bool) -> tuple[ProjectPage | None, str]:
-        """One upstream's page, and the error that is configured to be passed over. What it says is kept."""
+    def _answer_of(self, settings: UpstreamSettings, name: str, wheels: bool) -> "_Answer":
+        """What one upstream says of a project. A page is kept; that there is none only where one was kept before, for
+        anybody can ask for any name: what a farm that is offline has to know is kept once another upstream has it."""
         if settings.kind == "directory":
-            return self._index(settings).page(name, wheels=wheels).page, ""
+            return _Answer(page=self._index(settings).page(name, wheels=wheels).page)
         key = layout.upstream_page(digest_of([settings.url, settings.trust_metadata, wheels])[:16], name)
         known = self._known(key)
         if self._offline:
-            return self._offline_page(settings, name, known), ""
+            return _Answer(page=self._offline_page(settings, name, known))
         if known is not None and self._clock() < known[2]:
-            return known[0], ""
-        answer = self._index(settings).page(name, known[1] if known else None, wheels=wheels)
-        if answer.ignored:
-            return None, answer.ignored
-        page = known[0] if answer.unchanged and known else answer.page
-        kept = {"form": _FORM, "page": page and page.to_json(), "seen": asdict(answer.seen)}
-        if not answer.unchanged or answer.fresh_s:
-            self._store.put(key, json.dumps({**kept, "fresh_until": self._clock() + answer.fresh_s}).encode())
-        return page, ""
+            return _Answer(page=known[0])
+        said = self._index(settings).page(name, known[1] if known else None, wheels=wheels)
+        if said.ignored:
+            return _Answer(page=None, ignored=said.ignored)
+        page = known[0] if said.unchanged and known else said.page
+        kept = {"form": _FORM, "page": page and page.to_json(), "seen": asdict(said.seen)}
+        changed = not said.unchanged or said.fresh_s
+        text = json.dumps({**kept, "fresh_until": self._clock() + said.fresh_s}) if changed else ""
+        answer = _Answer(page=page, key=key, text=text)
+        if page is not None or known is not None:
+            self._keep(answer)
+        return answer
+
+    def _keep(self, answer: "_Answer") -> None:
+        if answer.text:
+            self._store.put(answer.key, answer.text.encode())
 
     def _known(self, key: str) -> tuple[ProjectPage | None, Seen, float] | None:
         """What an upstream said of a project last, how it is told from what it says now, and how long it holds."""
