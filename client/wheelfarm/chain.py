@@ -117,11 +117,65 @@ def build(
     failed += status.failed
     wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
     if keep_going or not failed:
-        for wheel in wheelhouse.missing(wheels):
-            farm.download(wheel, wheelhouse.wheel(wheel))
+        _fetch(wheels, farm, wheelhouse)
     if failed:
         raise RequestFailed(failed, wheels if keep_going else ())
     return wheels
+
+
+def submit(
+    requirements: Requirements,
+    target: Target,
+    *,
+    farm: Farm,
+    settings: Settings,
+    watch: Watch,
+    local: Sequence[LocalSdist] = (),
+    retry: bool = False,
+) -> RequestStatus | None:
+    """Ask for the wheels of everything that the requirements and the local sdists need, by a request that goes on when
+    nobody asks about it; None where nothing is needed. What has to be built to resolve is waited for.
+
+    Raises what `build` raises for want of a resolution.
+    """
+    farm.register(target)
+    with ExitStack() as requests:
+        chain = _Chain(
+            farm=farm,
+            target=target,
+            settings=settings,
+            watch=watch,
+            retry=retry,
+            keep_going=False,
+            requests=requests,
+            local=local,
+        )
+        sdists, hashed, _ = chain.pin(requirements)
+        return chain.submit(JobKind.WHEEL, sdists, hashed=hashed, detached=True) if sdists else None
+
+
+def await_wheels(
+    status: RequestStatus, *, farm: Farm, wheelhouse: Wheelhouse, watch: Watch, keep_going: bool = False
+) -> tuple[BuiltWheel, ...]:
+    """The wheels of a request once all are there, in the wheelhouse, and the request is closed.
+
+    Raises RequestFailed as `build` does, with those of the wheels that are there if it is to `keep_going`.
+    """
+    status = farm.wait(status, watch, keep_going=keep_going)
+    wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
+    failed = status.failed
+    if keep_going or not failed:
+        _fetch(wheels, farm, wheelhouse)
+    if status.final:
+        farm.close_request(status.id)
+    if failed:
+        raise RequestFailed(failed, wheels if keep_going else ())
+    return wheels
+
+
+def _fetch(wheels: Sequence[BuiltWheel], farm: Farm, wheelhouse: Wheelhouse) -> None:
+    for wheel in wheelhouse.missing(wheels):
+        farm.download(wheel, wheelhouse.wheel(wheel))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,17 +205,23 @@ class _Chain:
         """
         known: dict[str, int] = {}
         for _ in range(_METADATA_ROUNDS):
-            resolution, failed = self.resolve(requirements)
-            requirements.check_hashes([sdist for sdist in resolution.sdists if sdist.sha256 not in self.sent])
-            if not resolution.sdists:
+            sdists, hashed, failed = self.pin(requirements)
+            if not sdists:
                 return None, failed
-            hashed = [sdist.sha256 for sdist in resolution.sdists if requirements.vouches_for(sdist)]
-            status = self.follow(JobKind.WHEEL, resolution.sdists, hashed=hashed)
+            status = self.follow(JobKind.WHEEL, sdists, hashed=hashed)
             revised = {job: one.revision for job, one in status.revisions.items()}
             if requirements.lock is not None or revised.items() <= known.items():
                 return status, failed
             known |= revised
         raise metadata_unsettled([str(status.jobs[job].sdist) for job in revised], _METADATA_ROUNDS)
+
+    def pin(self, requirements: Requirements) -> tuple[Sequence[Sdist], list[str], list[JobStatus]]:
+        """The sdists that are to be built, the sha256s of those that the user gave the digest of, and the jobs for want
+        of whose metadata requirements were left out. Raises what `resolve` raises, and where a digest is another."""
+        resolution, failed = self.resolve(requirements)
+        requirements.check_hashes([sdist for sdist in resolution.sdists if sdist.sha256 not in self.sent])
+        hashed = [sdist.sha256 for sdist in resolution.sdists if requirements.vouches_for(sdist)]
+        return resolution.sdists, hashed, failed
 
     def resolve(self, requirements: Requirements) -> tuple[Resolution, list[JobStatus]]:
         """The pinned sdists; metadata that only builds can tell is computed on the way.
@@ -224,13 +284,23 @@ class _Chain:
         """Submit, and wait for the end or for the first failure."""
         return self.farm.wait(self.submit(kind, sdists, hashed=hashed), self.watch, keep_going=self.keep_going)
 
-    def submit(self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = ()) -> RequestStatus:
-        """Open a request; the sha256s `hashed` were given by who asks, not by an index."""
+    def submit(
+        self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = (), detached: bool = False
+    ) -> RequestStatus:
+        """Open a request; the sha256s `hashed` were given by who asks, not by an index. A `detached` one stays open."""
         request_id = uuid.uuid4().hex
-        self.requests.callback(self._close, request_id)
+        if not detached:
+            self.requests.callback(self._close, request_id)
         local = [sdist.sha256 for sdist in sdists if sdist.sha256 in self.sent]
         return self.farm.submit(
-            kind, sdists, [self.target], request_id=request_id, local=local, hashed=hashed, force=self.retry
+            kind,
+            sdists,
+            [self.target],
+            request_id=request_id,
+            local=local,
+            hashed=hashed,
+            force=self.retry,
+            detached=detached,
         )
 
     def _close(self, request_id: str) -> None:

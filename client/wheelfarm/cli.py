@@ -8,8 +8,8 @@ import click
 from wheelfarm import __version__
 
 _VERBS = (
-    *("install", "build", "lock", "plan", "why", "logs", "status", "cancel", "doctor", "recipe", "policy", "config"),
-    *("export", "import"),
+    *("install", "build", "lock", "plan", "why", "logs", "status", "wait", "cancel", "doctor", "recipe", "policy"),
+    *("config", "export", "import"),
     *("target", "up", "worker", "services", "python", "gc", "token", "completion"),
 )
 

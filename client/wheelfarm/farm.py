@@ -17,6 +17,7 @@ from wheelfarm.errors import (
     FarmUnavailable,
     HashMismatch,
     InputError,
+    NotFound,
     ProtocolError,
     TooManyRequests,
     WheelfarmError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
     from wheelfarm.interpreter_source import Offer
 
 T = TypeVar("T")
+_REQUEST_ID_LENGTH = 32
 _NOTICED_S = 1.0
 """A farm that does not answer for so long is told of; shorter ones are restarts."""
 
@@ -73,6 +75,16 @@ class RequestStatus:
         jobs = [self.jobs[job] for job in self.requested]
         ended = [job for job in jobs if job.state.final and job.state is not JobState.DONE]
         return sorted(ended, key=lambda job: (job.state is JobState.CANCELLED, job.finished_at))
+
+    def to_json(self) -> dict[str, Any]:
+        """The request, with each job's state, for people's tools."""
+        return {
+            "id": self.id,
+            "final": self.final,
+            "requested": list(self.requested),
+            "jobs": [job.to_json() for job in self.jobs.values()],
+            "wheels": {job: wheel.to_json() for job, wheel in self.wheels.items()},
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "RequestStatus":
@@ -170,6 +182,19 @@ class Farm:
         """A request; not before something has happened `after` that event, or some seconds have passed."""
         return RequestStatus.from_json(self._call("GET", f"/requests/{request_id}", params={"after": after}).json())
 
+    def find_request(self, name: str) -> RequestStatus:
+        """The open request whose id begins with `name`. Raises NotFound, InputError for what is no beginning of one."""
+        require_beginning(name)
+        if len(name) == _REQUEST_ID_LENGTH:
+            return self.request(name)
+        found = [request.id for request in self.status().requests if request.id.startswith(name)]
+        if len(found) != 1:
+            raise NotFound(
+                f"{'Several open requests begin' if found else 'No open request begins'} with {name!r}.",
+                hint="Open requests: wheelfarm status",
+            )
+        return self.request(found[0])
+
     def wait(
         self,
         status: RequestStatus,
@@ -198,8 +223,7 @@ class Farm:
 
     def cancel(self, name: str) -> list[JobStatus]:
         """End the open request or the job whose id begins with `name`; the jobs that end."""
-        if not re.fullmatch(r"[0-9a-f]{4,64}", name):
-            raise InputError(f"{name!r} is not the beginning of an id (4 hex digits or more).", hint="wheelfarm status")
+        require_beginning(name)
         return [JobStatus.from_json(job) for job in self._call("POST", f"/cancellations/{name}").json()]
 
     def job(self, prefix: str) -> JobStatus:
@@ -403,6 +427,12 @@ class Farm:
             f"The farm at {self.url} does not answer: {str(error) or type(error).__name__}.",
             hint="Finished wheels are kept: the same command goes on where this one stopped.",
         )
+
+
+def require_beginning(name: str) -> None:
+    """Raise InputError for what can't be the beginning of an id."""
+    if not re.fullmatch(r"[0-9a-f]{4,64}", name):
+        raise InputError(f"{name!r} is not the beginning of an id (4 hex digits or more).", hint="wheelfarm status")
 
 
 def _retry_after_s(answer: httpx.Response) -> float:

@@ -2,11 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from wheelfarm.board import named
 from wheelfarm.farm_status import FarmStatus, JobUnderWay, OpenRequest
 from wheelfarm.job import JobState, JobStatus
 from wheelfarm.worker import LivingWorker
+
+if TYPE_CHECKING:
+    from wheelfarm.farm import RequestStatus
 
 
 def status_lines(status: FarmStatus) -> Iterator[str]:
@@ -23,6 +27,15 @@ def status_lines(status: FarmStatus) -> Iterator[str]:
     states = Counter(entry.job.state for entry in status.jobs)
     counts = [f"{states[state]} {state}" for state in (JobState.RUNNING, JobState.QUEUED, JobState.WAITING)]
     yield f"{', '.join(counts)}, {len(status.requests)} requests open, {len(status.failures)} failures of late"
+
+
+def request_lines(status: "RequestStatus") -> Iterator[str]:
+    """The jobs that a request asked for and those that they wait for, and how many of them are how far."""
+    for job in status.jobs.values():
+        if job.id in status.requested or not job.state.final:
+            yield f"{job.state:<9} {job.sdist!s:<40} ({job.id[:12]})"
+    states = Counter(status.jobs[job].state for job in status.requested)
+    yield f"{', '.join(f'{count} {state}' for state, count in states.items())}, of {len(status.requested)} asked for"
 
 
 def _job_line(entry: JobUnderWay, names: dict[str, str], now: float) -> str:

@@ -64,6 +64,8 @@ class Requests:
         self._tenancy = tenancy or Tenancy(store)
         self._metadata = SdistMetadata(store)
         self._policies = PolicyBook(store)
+        self._ended: set[str] = set()
+        """Open requests of which nothing is left to do, but which nobody has closed."""
 
     def accept(self, request: Request, *, open_jobs: int | None = None) -> dict[str, Any]:
         """Take a request on: its sdists mirrored, itself durable, its jobs in the ledger; the status is returned.
@@ -86,7 +88,7 @@ class Requests:
         missing = [job for job in jobs if not self._finished(job)]
         if earlier is None and len(missing) < len(jobs):
             self._ledger.note_hits(len(jobs) - len(missing))
-        if missing:
+        if missing or request.detached:  # whose client comes back for what is there already, too
             for target in targets:
                 if any(job.target_revision == target.revision for job in missing):
                     self._targets.require_served(target)
@@ -238,9 +240,11 @@ class Requests:
     def resubmit(self) -> int:
         """Bring back open requests that the ledger has forgotten (Redis was lost); the number of them."""
         count = 0
-        for key in self._store.list(layout.open_requests()):
-            request_id = key.rpartition("/")[2].removesuffix(".json")
-            data = None if self._ledger.request_exists(request_id) else self._store.get(key)
+        keys = {key.rpartition("/")[2].removesuffix(".json"): key for key in self._store.list(layout.open_requests())}
+        self._ended &= keys.keys()
+        for request_id, key in keys.items():
+            known = request_id in self._ended or self._ledger.request_exists(request_id)
+            data = None if known else self._store.get(key)
             try:
                 count += data is not None and self._resubmit(Request.from_store(data))
             except (InputError, ValueError):  # one that can't be read must not keep the others from being brought back
@@ -264,6 +268,8 @@ class Requests:
         jobs = self._jobs(request)
         missing = [job for job in jobs if not self._finished(job)]
         self._submit(request, missing)
+        if not missing:
+            self._ended.add(request.id)
         return bool(missing)
 
     def target(self, name: str, revision: str) -> Target:

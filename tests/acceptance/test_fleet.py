@@ -15,10 +15,11 @@ from tests.acceptance.conftest import Home, wait_until
 from tests.support.fleet import TOKEN, SeparateFarm, separate_farm
 from tests.support.projects import Project
 from tests.support.values import make_target
-from wheelfarm.errors import InputError, NoWorker
+from wheelfarm.errors import BuildFailed, InputError, NotFound, NoWorker
 from wheelfarm.farm import Farm
 
 LONG = Project(name="long", build_code="import time; time.sleep(120)")
+BROKEN = Project(name="broken", build_code="raise SystemExit('broken')")
 LEASE_S = 4.0
 SHORT = Project(name="short", build_code="import time; time.sleep(3)")
 
@@ -60,6 +61,35 @@ def test_worker_serves_its_target_and_is_told_of_and_its_wheels_come_from_the_fa
     assert (worker["record"]["name"], worker["record"]["slots"]) == ("w1", 1)
     assert f"{target['name']} ({target['revision'][:12]})" in home.run("status").out
     assert target["queue"].startswith(target["name"])
+
+
+def test_request_that_is_left_to_the_farm_is_taken_up_again(home: Home, farm: SeparateFarm) -> None:
+    home.upstream.add(SHORT, BROKEN)
+    farm.start_worker("w1", "--slots", "1")
+    assert wait_until(lambda: "worker serves" in farm.parts["w1"].said, 60), farm.logs()
+
+    left = home.run("build", "--detach", "short")
+    request = left.out.strip()
+    assert (left.code, len(request)) == (0, 32), left.err + farm.logs()
+    told = home.run("status", request[:8])
+    assert re.search(r"^(queued|waiting|running) +short==1.0 ", told.out, re.MULTILINE), told.out
+    done = home.run("wait", request[:8], "--out", home.root / "out")
+
+    assert done.code == 0, done.err + farm.logs()
+    assert done.out.strip() == str(home.root / "out" / "short-1.0-1-py3-none-any.whl")
+    over = home.run("wait", request)
+    assert (over.code, "no open request" in over.err) == (NotFound.exit_code, True), over.err
+    failing = home.run("build", "--detach", "--json", "broken", "short").json["request"]
+    failed = home.run("wait", "--keep-going", failing)
+    assert failed.code == BuildFailed.exit_code, failed.err
+    assert Path(failed.out.strip()).name == "short-1.0-1-py3-none-any.whl"
+    assert home.run("status", "--json").json["requests"] == []
+
+
+def test_nothing_is_left_to_a_farm_that_ends_with_its_command(home: Home) -> None:
+    refused = home.run("build", "--detach", "app")
+    assert refused.code == InputError.exit_code
+    assert "wheelfarm up" in refused.err
 
 
 def test_request_for_what_nobody_serves_says_who_serves_what(home: Home, farm: SeparateFarm) -> None:

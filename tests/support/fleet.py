@@ -1,7 +1,6 @@
 """A farm of separate processes, as a team runs it: a broker, services, workers; each may be ended and started again."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+
+from wheelfarm.broker import broker_server
 
 TOKEN = "t" * 43
 
@@ -75,8 +76,7 @@ class SeparateFarm:
 
     def start_broker(self) -> Part:
         words = ["--port", "0", "--unixsocket", f"{self.root}/s", "--dir", str(self.root), "--save", ""]
-        server = shutil.which("valkey-server") or shutil.which("redis-server") or "valkey-server"
-        return self.start("broker", [server, *words, "--appendonly", "yes", "--appendfsync", "everysec"])
+        return self.start("broker", [broker_server(), *words, "--appendonly", "yes", "--appendfsync", "everysec"])
 
     def start_services(self, name: str = "services", *words: str) -> Part:
         """The API and a reconciler, once they answer."""

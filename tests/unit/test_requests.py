@@ -362,6 +362,19 @@ def test_requests_of_another_machines_embedded_farm_are_left_to_it(services: Ser
     assert services.with_clients_since(0.0, "there").resubmit() == 1
 
 
+def test_detached_request_is_kept_for_its_client_though_everything_was_there(services: Services) -> None:
+    services.commit(make_job())
+    services.requests.accept(Request.from_json(BODY))
+    assert list(services.requests.open_requests()) == []
+    services.requests.accept(Request.from_json({**BODY, "detached": True}))
+    assert [request.detached for request in services.requests.open_requests()] == [True]
+    services.ledger.submitted.clear()
+    assert [services.requests.resubmit() for _ in range(2)] == [0, 0]
+    assert RequestStatus.from_json(services.requests.status(ID)).final
+    services.requests.close(ID)
+    assert list(services.requests.open_requests()) == []
+
+
 def test_request_whose_wheels_are_finished_is_not_counted_as_resubmitted(services: Services) -> None:
     services.requests.accept(Request.from_json(BODY))
     services.ledger.submitted.clear()

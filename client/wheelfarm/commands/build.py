@@ -4,12 +4,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from wheelfarm.commands.command import Command, reporting
-from wheelfarm.commands.obtaining import Asked, asking_options, obtain, target_asked_for
+from wheelfarm.commands.obtaining import Asked, asking_options, leave, obtain, target_asked_for
 from wheelfarm.errors import RequestFailed
 from wheelfarm.installation import Environment, find_environment
 from wheelfarm.wheel import BuiltWheel
@@ -17,29 +17,46 @@ from wheelfarm.wheel import BuiltWheel
 
 @click.command("build")
 @asking_options
+@click.option(
+    "--detach", is_flag=True, help="Leave it to the farm, and print the id that `wheelfarm wait` takes up again."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Copy the wheels there, for pip's --find-links.")
-def build_command(asked: Asked, out: Path | None, **shared: Any) -> None:
+def build_command(asked: Asked, detach: bool, out: Path | None, **shared: Any) -> None:
     """Build the requirements and all that they need, without installing.
 
-    With --keep-going the wheels that could be built are delivered even though others failed.
+    With --keep-going the wheels that could be built are delivered even though others failed. With --detach the command
+    ends once it is known what has to be built.
     """
     with reporting(**shared) as command:
         requirements = asked.read()
         environment = None if asked.target else _environment(asked)
         target = target_asked_for(command, asked, environment)
+        if detach:
+            leave(command, asked, requirements, target)
+            return
         try:
             found = obtain(command, asked, requirements, target)
         except RequestFailed as failed:
-            delivered = _delivered(command, failed.wheels, out)
-            if not command.as_json:
-                command.answer({}, [wheel["path"] for wheel in delivered])
-            command.fail(failed, {"wheels": delivered})
-        delivered = _delivered(command, found.wheels, out)
-        command.answer({"wheels": delivered}, [wheel["path"] for wheel in delivered])
+            deliver_and_fail(command, failed, out)
+        deliver(command, found.wheels, out)
 
 
 def _environment(asked: Asked) -> Environment:
     return find_environment(os.environ, python=asked.python or "python3", venv=None, directory=None)
+
+
+def deliver(command: Command, wheels: Sequence[BuiltWheel], out: Path | None) -> None:
+    """The wheels as the result, copied to `out` where that is given."""
+    delivered = _delivered(command, wheels, out)
+    command.answer({"wheels": delivered}, [wheel["path"] for wheel in delivered])
+
+
+def deliver_and_fail(command: Command, failed: RequestFailed, out: Path | None) -> NoReturn:
+    """The wheels that are there all the same, and the end of the command."""
+    delivered = _delivered(command, failed.wheels, out)
+    if not command.as_json:
+        command.answer({}, [wheel["path"] for wheel in delivered])
+    command.fail(failed, {"wheels": delivered})
 
 
 def _delivered(command: Command, wheels: Sequence[BuiltWheel], out: Path | None) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wheelfarm.commands.command import Command, Verb, shared_options
-from wheelfarm.errors import NotFound
+from wheelfarm.errors import InputError, NotFound
 from wheelfarm.installation import Environment, environment_to_build_for
 from wheelfarm.reporter import seconds_since
 from wheelfarm.requirements import Requirements, read_requirements
@@ -135,6 +135,38 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, target: T
     return command.wheelhouse.remember(
         requirements, target, wheels, local=identities, local_lines=lines, policy=known.identity
     )
+
+
+def leave(command: Command, asked: Asked, requirements: Requirements, target: Target) -> None:
+    """Have the farm build what the requirements need while nobody waits, and tell the request's id.
+
+    Raises InputError where the farm would end with the command.
+    """
+    if not command.settings.url:
+        raise InputError(
+            "--detach needs a farm that goes on: this machine's own ends with the commands that use it.",
+            hint="Name one by WHEELFARM_URL. To run one: wheelfarm up",
+        )
+    with _packed(requirements, target) as sources, command.farm() as farm:
+        from wheelfarm.chain import make_local_sdists, submit
+
+        watch = command.progress.watch
+        local = make_local_sdists(sources, target, farm=farm, settings=command.settings, watch=watch, retry=asked.retry)
+        status = submit(
+            requirements,
+            target,
+            farm=farm,
+            settings=command.settings,
+            watch=watch,
+            local=local,
+            retry=asked.retry,
+        )
+    if status is None:
+        command.answer({"request": None, "jobs": 0}, [])
+        return
+    ready = sum(status.jobs[job].state.final for job in status.requested)
+    command.reporter.say(f"{len(status.requested)} wheels for {target.name}, {ready} of them there: wheelfarm wait ID")
+    command.answer({"request": status.id, "jobs": len(status.requested)}, [status.id])
 
 
 def _fetch(command: Command, lock: Path, wheels: "tuple[BuiltWheel, ...]") -> None:
