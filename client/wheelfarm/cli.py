@@ -10,7 +10,8 @@ from wheelfarm import __version__
 _VERBS = (
     *("install", "build", "lock", "plan", "why", "logs", "status", "wait", "cancel", "doctor", "recipe", "policy"),
     *("config", "export", "import"),
-    *("target", "up", "worker", "services", "python", "gc", "token", "completion"),
+    *("target", "up", "worker", "services", "python", "yank", "unyank", "quarantine", "delete", "gc"),
+    *("token", "completion"),
 )
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
     from wheelfarm.farm_status import FarmStatus
     from wheelfarm.forecast import Forecast
     from wheelfarm.garbage import GarbageReport, GarbageRules
+    from wheelfarm.index_change import Action, IndexChange
     from wheelfarm.interpreter import Interpreter
     from wheelfarm.interpreter_source import Offer
 
@@ -290,6 +291,13 @@ class Farm:
 
         body = {"rules": rules.to_json(), "dry_run": dry_run}
         return GarbageReport.from_json(self._call("POST", "/garbage", json=body, timeout=None).json())
+
+    def change_index(self, action: "Action", project: str, version: str, reason: str) -> "IndexChange":
+        """Yank, quarantine or delete wheels that are on the indexes, or take that back; `version` "" means all."""
+        from wheelfarm.index_change import IndexChange
+
+        told = {"action": str(action), "version": version, "reason": reason}
+        return IndexChange.from_json(self._call("POST", f"/index/{project}", json=told, timeout=None).json())
 
     def interpreters(self) -> "list[Interpreter]":
         """Every Python distribution that the farm keeps: by key, of each the newest build first."""

@@ -12,6 +12,7 @@ from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.answers import routing_answer
 from wheelfarm_services.auth import Authenticated
+from wheelfarm_services.curation_routes import curation_operations
 from wheelfarm_services.event_stream import EventStreams
 from wheelfarm_services.explanations import explanation_operations
 from wheelfarm_services.export_routes import export_operations
@@ -39,6 +40,7 @@ from wheelfarm_services.source_routes import SourceEndpoints
 from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.wheel_index import WheelIndex
+from wheelfarm_services.wheel_index.curation import Curation
 from wheelfarm_services.wheel_routes import wheel_operations
 
 
@@ -70,7 +72,8 @@ def create_app(services: Services) -> ASGIApp:
 def operations_of(services: Services) -> list[Operation]:
     """Everything that the API can be asked for."""
     store, ledger, requests = services.store, services.ledger, services.requests
-    tenancy = services.tenancy
+    tenancy, index = services.tenancy, WheelIndex(store)
+    curation = Curation(store, index.pages)
     sources = SourceEndpoints(
         store=store,
         ledger=ledger,
@@ -84,9 +87,10 @@ def operations_of(services: Services) -> list[Operation]:
         *health_operations(store, ledger, services.fleet),
         *request_operations(requests, ledger, services.access, services.streams),
         *job_operations(requests, ledger, services.logs, tenancy, services.streams),
-        *wheel_operations(store, services.recipes, tenancy),
-        *index_operations(store, WheelIndex(store), tenancy),
-        *export_operations(store, WheelIndex(store), tenancy),
+        *wheel_operations(store, services.recipes, curation, tenancy),
+        *index_operations(store, index, tenancy),
+        *curation_operations(curation),
+        *export_operations(store, index, tenancy),
         *source_operations(sources),
         *overview_operations(ledger, requests, services.fleet, tenancy),
         *explanation_operations(store, tenancy),

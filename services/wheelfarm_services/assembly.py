@@ -22,6 +22,7 @@ from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.upstreams import Upstreams, routes_of
 from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
+from wheelfarm_services.wheel_index.curation import Curation
 
 _RECONCILED_EVERY_S = 1.0
 
@@ -57,10 +58,11 @@ def assemble(settings: Settings, *, embedded_since: float | None = None) -> Asse
     routes = cache(partial(routes_of, settings, os.environ))
     if settings.upstreams.name:
         routes()  # what is wrong with the file is told at start
-    sources = SourceIndex(store, Upstreams(routes, store, offline=settings.offline))
     wheels, recipes, fleet, tenancy = WheelIndex(store), RecipeBook(store), Fleet(redis), Tenancy(store)
     targets = RegisteredTargets(store) if embedded else ServedTargets(store, fleet)
     begin = partial(tell_durations, store, ledger, targets)
+    upstreams = Upstreams(routes, store, offline=settings.offline)
+    sources = SourceIndex(store, upstreams, told=Curation(store, wheels.pages).follow)
     requests = Requests(
         *(store, ledger, sources, wheels, recipes),
         targets=targets,

@@ -146,6 +146,16 @@ def project_state(project: str) -> str:
     return f"states/{project}.json"
 
 
+def project_targets(project: str) -> str:
+    """The folder of the notes on which targets' indexes a project has been."""
+    return f"projects/{project}/"
+
+
+def project_target(project: str, target: str) -> str:
+    """The note that a project has been on a target's index."""
+    return f"{project_targets(project)}{target}"
+
+
 def project_page(target: str, project: str, form: str = "json") -> str:
     """A project's page on a target's index, as `json` (PEP 691) or `html` (PEP 503)."""
     return f"{project_pages(target)}{project}/index.{form}"

@@ -48,7 +48,10 @@ class SourceIndex:
         *,
         clock: Callable[[], float] = time.monotonic,
         most_known: int = _MOST_KNOWN,
+        told: Callable[[str, ProjectPage | None], None] = lambda name, page: None,
     ) -> None:
+        """`told` is called with every page that upstream gives."""
+        self._told = told
         self._most_known = most_known
         self._store = store
         self._upstreams = upstreams
@@ -71,6 +74,7 @@ class SourceIndex:
             remembered = self._pages.get((name, wheels))
             if remembered is None or self._clock() - remembered.read_at > _PAGE_AGE_S:
                 page = self._upstreams.page(name, wheels=wheels)
+                self._told(name, page)
                 if len(self._pages) >= self._most_known:
                     self._pages.clear()
                 remembered = self._pages[name, wheels] = _Remembered(page=page, read_at=self._clock())

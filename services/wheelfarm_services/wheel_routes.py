@@ -18,6 +18,7 @@ from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.store import Store
 from wheelfarm_services.stored_file import stored_file
 from wheelfarm_services.tenancy import Tenancy
+from wheelfarm_services.wheel_index.curation import Curation
 
 _RECIPE = {
     "type": "object",
@@ -31,9 +32,9 @@ _POLICY = {
 }
 
 
-def wheel_operations(store: Store, recipes: RecipeBook, tenancy: Tenancy) -> list[Operation]:
+def wheel_operations(store: Store, recipes: RecipeBook, curation: Curation, tenancy: Tenancy) -> list[Operation]:
     """Wheels, recipes and the policy."""
-    endpoints = _Endpoints(store=store, recipes=recipes, policies=PolicyBook(store), tenancy=tenancy)
+    endpoints = _Endpoints(store=store, recipes=recipes, policies=PolicyBook(store), curation=curation, tenancy=tenancy)
     cached = {"Cache-Control": "How long it may be kept."}
     return [
         Operation(
@@ -79,6 +80,7 @@ class _Endpoints:
     store: Store
     recipes: RecipeBook
     policies: PolicyBook
+    curation: Curation
     tenancy: Tenancy
 
     def wheel(self, http: HttpRequest) -> Response:
@@ -86,6 +88,7 @@ class _Endpoints:
         self.tenancy.require_wheel(principal_of(http), sha256, filename)
         with suppress(InvalidWheelFilename):
             name, version, _, _ = parse_wheel_filename(filename.removesuffix(".metadata"))
+            self.curation.require_served(filename.removesuffix(".metadata"))
             self.policies.policy.require_served(name, str(version))
         return stored_file(http, self.store, layout.wheel(sha256, filename), IMMUTABLE)
 

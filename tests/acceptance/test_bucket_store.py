@@ -9,6 +9,7 @@ from tests.acceptance.conftest import Home
 from tests.support.fleet import SeparateFarm, separate_farm
 from tests.support.projects import Project, backend_project
 from tests.support.s3 import Bucket
+from wheelfarm_services.wheel_index import WheelIndex
 
 SET = (
     Project(name="app", requires_dist=["library"], build_requires=["tinybackend"], backend="tinybackend"),
@@ -44,7 +45,8 @@ def test_services_and_worker_share_a_bucket(home: Home, farm: SeparateFarm, buck
     store = bucket.store()
     wheels = sorted(key.rpartition("/")[2] for key in store.list("wheels/") if key.endswith(".whl"))
     assert wheels == [f"{name}-1.0-1-py3-none-any.whl" for name in ("app", "library", "tinybackend")]
-    (page,) = store.list("flat/")
+    WheelIndex(store).pages.render_stale()
+    (page,) = (key for key in store.list("flat/") if key.endswith(".html"))
     linked = re.findall(r">([^<>]+\.whl)<", (store.get(page) or b"").decode())
     assert sorted(linked) == wheels
     assert list(store.list("requests/")) == []

@@ -21,6 +21,8 @@ from redis.exceptions import RedisError
 
 from tests.support.fleet import SeparateFarm
 from tests.support.proxy import Proxy
+from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.wheel_index import WheelIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +208,7 @@ def outcome_of(store: Path, logs: Iterable[str]) -> Outcome:
     text = "\n".join(logs)
     manifests = [json.loads(path.read_bytes()) for path in sorted(store.glob("manifests/*"))]
     wheels = [manifest["wheel"] for manifest in manifests]
+    WheelIndex(DirectoryStore.create(store)).pages.render_stale()
     pages = [page.read_text() for page in store.glob("flat/*/index.html")]
     names = [name for page in pages for name in re.findall(r">([^<>]+\.whl)</a>", page)]
     return Outcome(

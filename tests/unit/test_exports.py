@@ -5,11 +5,12 @@ import pytest
 from tests.support.values import make_built_wheel
 from tests.unit.test_explanations import TARGET, Index
 from wheelfarm.errors import NotFound
+from wheelfarm.index_change import Action
 from wheelfarm_services import layout
 from wheelfarm_services.exports import Exports
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.wheel_index import WheelIndex
-from wheelfarm_services.wheel_index.project_state import Action, Event, ProjectState
+from wheelfarm_services.wheel_index.project_state import Event, ProjectState
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 from pypi_simple import ProjectPage
 
 from tests.support.values import make_built_wheel, make_target
+from wheelfarm.index_change import Action
 from wheelfarm_services.wheel_index import Manifest
 from wheelfarm_services.wheel_index.negotiation import SIMPLE_HTML, representation
 from wheelfarm_services.wheel_index.page import SIMPLE_JSON, file_of, project_page, root_page, to_html, to_json
-from wheelfarm_services.wheel_index.project_state import Action, Event, ProjectState
+from wheelfarm_services.wheel_index.project_state import Event, ProjectState
 
 SOURCE = {"source": {"upload_time": "2024-05-01T10:20:30.5+02:00"}, "built_at": 1_800_000_000}
 

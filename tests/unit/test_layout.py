@@ -26,6 +26,7 @@ KEYS = {
     "project_page": layout.project_page(make_target().name, "app"),
     "root_page": layout.root_page(make_target().name),
     "stale_note": layout.stale_note(make_target().name, "app", "0" * 32),
+    "project_target": layout.project_target("app", make_target().name),
     "project_state": layout.project_state("app"),
     "target": layout.target(make_target().name, make_target().revision),
     "open_request": layout.open_request("ab" * 16),

@@ -40,6 +40,7 @@ CONTENT_DECIDES = {
     "forecasts",
     "explanation",
     "collectGarbage",
+    "changeIndex",
     "keepPython",
     "sendWheel",
     "enlistWheel",
@@ -138,6 +139,7 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     moved = client.get(f"simple/{target.name}/App/", follow_redirects=False)
     assert moved.headers["location"] == "../app/"
     yield "projectPage", moved
+    yield "changeIndex", client.post("/index/app", json={"action": "yank", "version": "1.0", "reason": "broken"})
     yield "explanation", client.get(f"/explanations/{target.name}", params={"requirement": "app"})
     yield "export", client.get(f"/exports/{target.name}", params={"projects": "app", "build_requirements": "true"})
     place = f"/imports/{built.wheel.sha256}/{built.wheel.filename}"

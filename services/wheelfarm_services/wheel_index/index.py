@@ -60,7 +60,8 @@ class WheelIndex:
     def claim_name(self, target: str, filename: str, unstamped_sha256: str) -> tuple[str, int]:
         """The file name, with the lowest free build tag, under which these bytes may be published; and that tag.
 
-        The same bytes get the same name again, other bytes never do (PEP 427 build tags; uv and pip prefer the higher).
+        The same bytes get the same name again, unless it was deleted; other bytes never do (PEP 427 build tags; uv and
+        pip prefer the higher).
         """
         tag = 1
         while True:
@@ -70,10 +71,12 @@ class WheelIndex:
             tag += 1
 
     def claim(self, target: str, filename: str, unstamped_sha256: str) -> bool:
-        """Whether these bytes may be published under this very name, which from then on is theirs."""
+        """Whether these bytes may be published under this very name, which from then on is theirs until it is
+        deleted."""
         claim = json.dumps({"unstamped_sha256": unstamped_sha256}).encode()
         key = layout.name_claim(target, filename)
-        return self._store.put_new(key, claim) or self._store.get(key) == claim
+        mine = self._store.put_new(key, claim) or self._store.get(key) == claim
+        return mine and self.pages.state(project_of(filename)).deletion(filename) is None
 
     def publish(self, build_key: str, manifest: Manifest, wheel: Path, metadata: bytes) -> Manifest:
         """Publish a wheel; safe to repeat. Of two builds of one key the first to commit stands, and is returned."""

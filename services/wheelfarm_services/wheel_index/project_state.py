@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
+from wheelfarm.index_change import Action
 from wheelfarm_services.wheel_index.filenames import version_of
 
 
@@ -17,16 +18,6 @@ class Status(StrEnum):
 
     ACTIVE = "active"
     QUARANTINED = "quarantined"
-
-
-class Action(StrEnum):
-    """What an operator can do about what is on the index."""
-
-    YANK = "yank"
-    UNYANK = "unyank"
-    QUARANTINE = "quarantine"
-    RELEASE = "release"
-    DELETE = "delete"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

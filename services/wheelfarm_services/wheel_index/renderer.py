@@ -63,6 +63,7 @@ class Renderer:
 
         The note is written first: whoever finds the page as it should be knows that one was.
         """
+        self._store.put_new(layout.project_target(project, target), b"")
         self._store.put_new(layout.stale_note(target, project, uuid4().hex), b"")
         self.render_project(target, project)
 
@@ -118,6 +119,10 @@ class Renderer:
     def is_stale(self, target: str) -> bool:
         """Whether a target's flat page is behind."""
         return next(iter(self._store.list(layout.stale_notes(target))), None) is not None
+
+    def targets_of(self, project: str) -> list[str]:
+        """The targets whose indexes a project has been on."""
+        return [key.rpartition("/")[2] for key in self._store.list(layout.project_targets(project))]
 
     def targets(self) -> list[str]:
         """The targets that have an index."""
