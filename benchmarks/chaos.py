@@ -82,7 +82,7 @@ def report(raging: Chaos, outcome: Outcome, took_s: float, wheels: list[dict[str
         "wheels on the index, build tools among them": len(outcome.wheels),
         "wheels of which the bytes are not as recorded": len(outcome.wrong),
         "builds that were begun": sum(outcome.begun.values()),
-        "projects built to the end more than once": len(outcome.built_to_the_end_twice),
+        "versions built to the end more than once": len(outcome.built_to_the_end_twice),
         "things done to the farm": len(raging.harms),
         "seconds": round(took_s),
     }

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -107,6 +107,18 @@ class Settings:
         if errors:
             raise all_in_one(errors)
         return cls(**read)  # type: ignore[arg-type]
+
+
+def require_all(checks: Iterable[Callable[[], object]]) -> None:
+    """Run all the checks. Raises one InputError that tells everything that they raise."""
+    errors = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        raise all_in_one(errors)
 
 
 def all_in_one(errors: Sequence[InputError]) -> InputError:

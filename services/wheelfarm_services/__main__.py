@@ -2,18 +2,20 @@
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import click
 
-from wheelfarm.errors import InputError, WheelfarmError
+from wheelfarm.errors import WheelfarmError
 from wheelfarm.listening import DEFAULT_ADDRESS, Address
-from wheelfarm.settings import Settings
+from wheelfarm.settings import Settings, require_all
 from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.assembly import assemble
 from wheelfarm_services.audit import keep_audit
+from wheelfarm_services.configuration_check import configuration_checks
 from wheelfarm_services.http_server import HttpServer
 from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.logs import configure_logs, log_to_stderr
@@ -40,13 +42,9 @@ def main(fd: int | None, listen: str, embedded_since: float | None, no_reconcile
     log_to_stderr()
     try:
         settings = Settings.from_environment(os.environ, required=["broker"])
+        require_all([*configuration_checks(settings), partial(_safe_address, settings, listen)])
         configure_logs(settings.logs, "services", settings.log_format)
-        if fd is not None:
-            listener = socket.socket(fileno=fd)
-        else:
-            address = Address.parse(listen)
-            address.require_safe(settings.token or settings.tokens.name)
-            listener = address.bind()
+        listener = socket.socket(fileno=fd) if fd is not None else Address.parse(listen).bind()
         serve(settings, listener, embedded_since=embedded_since, reconciles=not no_reconciler)
     except WheelfarmError as error:
         refuse(error, as_json=as_json)
@@ -54,8 +52,6 @@ def main(fd: int | None, listen: str, embedded_since: float | None, no_reconcile
 
 def serve(settings: Settings, listener: socket.socket, *, embedded_since: float | None, reconciles: bool) -> None:
     """Run API, source index and, unless others do, a reconciler in this process."""
-    if not (settings.token or settings.tokens.name):
-        raise InputError("The API needs WHEELFARM_TOKEN or WHEELFARM_TOKENS: nobody is let in without a token.")
     keep_audit(_given(settings.audit))
     parts = assemble(settings, embedded_since=embedded_since)
     if PolicyBook(parts.store).publish(_given(settings.policy)):
@@ -79,6 +75,10 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     with metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)):
         HttpServer(create_app(services), services.streams).run(sockets=[listener])
     parts.reconciler.stop()
+
+
+def _safe_address(settings: Settings, listen: str) -> None:
+    Address.parse(listen).require_safe(settings.token or settings.tokens.name)
 
 
 def _given(path: Path) -> Path | None:

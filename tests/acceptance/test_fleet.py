@@ -183,12 +183,12 @@ def test_worker_that_cannot_serve_says_why(home: Home, farm: SeparateFarm) -> No
 
 def test_services_refuse_what_they_cannot_listen_on(home: Home, farm: SeparateFarm) -> None:
     refused = {
-        f"127.0.0.1:{farm.port}": "Address already in use",
-        "0.0.0.0:0": "would answer whoever reaches",
-        "nonsense": "is no address",
+        f"127.0.0.1:{farm.port}": ("t" * 43, "Address already in use"),
+        "0.0.0.0:0": ("", "would answer whoever reaches"),
+        "nonsense": ("", "is no address"),
     }
-    for address, reason in refused.items():
-        environment = {**farm.environment, "WHEELFARM_TOKEN": ""}
+    for address, (token, reason) in refused.items():
+        environment = {**farm.environment, "WHEELFARM_TOKEN": token}
         done = home.run("services", "--listen", address, environment=environment)
         assert (done.code, reason in done.err) == (InputError.exit_code, True), done.err
 

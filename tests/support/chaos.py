@@ -191,7 +191,7 @@ class Outcome:
     wrong: tuple[str, ...]
     """Objects of which the bytes are not those that were recorded, or that are missing."""
     published: Counter[str]
-    """How often a wheel of a project was committed."""
+    """How often a wheel of a project's version was committed."""
     done: Counter[str]
     """How often a worker said that the job of a project's wheel was done."""
     begun: Counter[str]
@@ -199,8 +199,8 @@ class Outcome:
 
     @property
     def built_to_the_end_twice(self) -> list[dict[str, Any]]:
-        """The builds of the projects that have more than one."""
-        return [build for build in self.manifests if self.published[build["wheel"]["name"]] > 1]
+        """The builds of the versions of projects that have more than one."""
+        return [build for build in self.manifests if self.published[_project(build["wheel"])] > 1]
 
 
 def outcome_of(store: Path, logs: Iterable[str]) -> Outcome:
@@ -215,10 +215,14 @@ def outcome_of(store: Path, logs: Iterable[str]) -> Outcome:
         manifests=tuple(manifests),
         wheels=tuple(sorted(names)),
         wrong=tuple(wheel["filename"] for wheel in wheels if not _is_whole(store, wheel)),
-        published=Counter(wheel["name"] for wheel in wheels),
+        published=Counter(_project(wheel) for wheel in wheels),
         done=Counter(re.findall(r"job done.*sdist='([^'=]+)==.*kind='wheel'", text)),
         begun=Counter(re.findall(r"build begins.*sdist='([^'=]+)==", text)),
     )
+
+
+def _project(wheel: dict[str, str]) -> str:
+    return f"{wheel['name']}=={wheel['version']}"
 
 
 def _is_whole(store: Path, wheel: dict[str, str]) -> bool:

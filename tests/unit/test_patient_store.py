@@ -32,7 +32,7 @@ def test_store_is_opened_when_it_is_there_and_not_made(tmp_path: Path) -> None:
     settings = Settings(store=(tmp_path / "store").as_uri())
     made = threading.Timer(0.3, lambda: DirectoryStore.create(tmp_path / "store"))
     made.start()
-    with pytest.raises(FarmUnavailable, match="is gone"):
+    with pytest.raises(FarmUnavailable, match="There is no store"):
         open_patiently(partial(open_store, settings, create=False), patience_s=0.0)
     assert open_patiently(partial(open_store, settings, create=False), patience_s=30.0).get("a/b") is None
     made.join()

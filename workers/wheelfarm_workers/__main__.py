@@ -16,7 +16,7 @@ import click
 from wheelfarm import __version__
 from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.farm import Farm
-from wheelfarm.settings import Settings
+from wheelfarm.settings import Settings, require_all
 from wheelfarm.worker import ServedTarget, WorkerRecord
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
@@ -85,12 +85,13 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         clear_abandoned(cache / "work")
         back_ends = stack.enter_context(BackEnds(slots=settings.slots, work=workplace.path))
         back_ends.back_end(settings.sandbox)
+        definitions = Definitions(settings.targets, cache=settings.cache, resource_class=settings.resource_class)
+        require_all(partial(own_target, target, settings, definitions) for target in targets)
         app = celery_app(settings.broker)
         ledger = Ledger(settings.broker, wake=Wakeups(app))
         ending = threading.Event()
         opened = open_patiently(partial(open_store, settings, create=False), patience_s=_BEGINNING_S)
         store = PatientStore(opened, patience_s=settings.store_patience_s, ending=ending)
-        definitions = Definitions(settings.targets, cache=settings.cache, resource_class=settings.resource_class)
         grounds = DefinedGrounds(
             definitions=definitions,
             roots=Roots(settings.targets, settings.cache / "roots"),

@@ -23,13 +23,16 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 def open_patiently(open_now: Callable[[], Store], *, patience_s: float) -> Store:
     """A store that is opened when it can be: the farm's services may be about to make it, or its server to start."""
-    deadline = time.monotonic() + patience_s
+    deadline, told = time.monotonic() + patience_s, False
     while True:
         try:
             return open_now()
-        except FarmUnavailable:
+        except FarmUnavailable as error:
             if time.monotonic() > deadline:
                 raise
+            if not told:
+                told = True
+                logger.warning("the store is waited for", extra={"reason": error.message})
         time.sleep(_FIRST_PAUSE_S)
 
 

@@ -33,7 +33,11 @@ class DirectoryStore:
     def existing(cls, root: Path) -> "DirectoryStore":
         """The store in `root`. Raises FarmUnavailable where there is none (now)."""
         store = cls(root)
-        store._require_root()
+        try:
+            store._require_root()
+        except FarmUnavailable as error:
+            hint = "Start the farm's services, which make it, or have its file system mounted."
+            raise FarmUnavailable(f"There is no store at {root}.", hint=hint) from error
         return store
 
     @classmethod
