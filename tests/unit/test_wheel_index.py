@@ -1,10 +1,12 @@
 import json
 import re
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -182,6 +184,43 @@ def test_page_links_are_relative_with_one_hash_and_plus_quoted(index: WheelIndex
 
 def html_of(store: DirectoryStore) -> str:
     return (store.get(layout.project_page(TARGET, "app", "html")) or b"").decode()
+
+
+class CountingStore(DirectoryStore):
+    """Counts what is done to it, and how many keys its listings gave."""
+
+    counted: ClassVar[Counter[str]] = Counter()
+
+    def get(self, key: str) -> bytes | None:
+        self.counted["get"] += 1
+        return super().get(key)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        self.counted["put"] += 1
+        return super().put_new(key, data)
+
+    def replace(self, key: str, data: bytes, etag: str | None) -> bool:
+        self.counted["put"] += 1
+        self.counted["bytes"] += len(data)
+        return super().replace(key, data, etag)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        found = [*super().list(prefix)]
+        self.counted["listed"] += len(found)
+        return iter(found)
+
+
+def test_what_a_publish_costs_does_not_grow_with_the_index(tmp_path: Path) -> None:
+    store = CountingStore.create(tmp_path / "store")
+    costs = []
+    for number in range(60):
+        CountingStore.counted.clear()
+        name = f"app{number:03}"
+        publish(WheelIndex(store), tmp_path, manifest(name), key=build_key(name=name))
+        costs.append(dict(CountingStore.counted))
+        if number % 10 == 0:
+            WheelIndex(store).pages.render_stale()
+    assert costs[-1] == costs[1]
 
 
 def plan(key: str = KEY) -> Plan:
