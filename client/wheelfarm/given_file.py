@@ -29,7 +29,6 @@ def opened(url: str) -> Iterator[Iterable[bytes]]:
         return
     try:
         with _client(url) as http, http.stream("GET", url) as answer:
-            _require_safe(answer)
             if answer.status_code == httpx.codes.NOT_FOUND:
                 raise NotFound(f"There is no {without_secrets(url)}.")
             if answer.is_error:
@@ -94,16 +93,22 @@ def _client(url: str) -> httpx.Client:
             auth = httpx.NetRCAuth()
         except (OSError, SyntaxError):  # there is none, or none that can be read
             auth = None
-    return httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S, auth=auth, headers={"Accept-Encoding": "identity"})
+    return httpx.Client(
+        follow_redirects=True,
+        timeout=_TIMEOUT_S,
+        auth=auth,
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"request": [_require_safe]},
+    )
 
 
-def _require_safe(answer: httpx.Response) -> None:
-    """Raise InputError where anybody on the way could have changed what was sent, a list of digests above all."""
-    for hop in (*answer.history, answer):
-        if hop.url.scheme != "https" and not _is_loopback(hop.url.host):
-            raise InputError(
-                f"{without_secrets(str(hop.url))} is not https.", hint="Download it, and add it from a file."
-            )
+def _require_safe(request: httpx.Request) -> None:
+    """Raise InputError before anything is asked for, also by a redirect, where anybody on the way could read the
+    credentials and change the answer, a list of digests above all."""
+    if request.url.scheme != "https" and not _is_loopback(request.url.host):
+        raise InputError(
+            f"{without_secrets(str(request.url))} is not https.", hint="Download it, and add it from a file."
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,6 +5,7 @@ They are laid out as uv takes them: at most one top folder, `install` in it or n
 
 import errno
 import gzip
+import os
 import re
 import tarfile
 import zlib
@@ -22,6 +23,7 @@ MOST_BYTES = 1 << 30
 _UNPACKED_BYTES = 8 << 30
 _MEMBERS = 200_000
 _NAME_LENGTH = 1000
+_LATEST = 2**32 - 1
 _READ_BYTES, _MOST_TEXTS = 4 << 20, 8
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHER_KINDS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4"}
@@ -104,6 +106,8 @@ def _write(info: tarfile.TarInfo, data: IO[bytes] | None, folder: Path, inner: s
             while chunk := data.read(1 << 20):
                 file.write(chunk)
         path.chmod(0o755 if info.mode & 0o111 else 0o644)
+        modified = min(max(0, int(info.mtime)), _LATEST)
+        os.utime(path, (modified, modified))  # by which .pyc files tell whether they are of their sources
 
 
 @contextmanager

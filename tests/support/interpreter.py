@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 LEFT_OUT = (
-    *("test", "tests", "idlelib", "lib2to3", "tkinter", "turtledemo", "pydoc_data", "ensurepip", "__pycache__"),
+    *("test", "tests", "idlelib", "lib2to3", "tkinter", "turtledemo", "pydoc_data", "ensurepip", "*.opt-?.pyc"),
     *("site-packages", "dist-packages", "config-*", "sitecustomize.py", "*.a"),
 )
 VERSION = platform.python_version()
@@ -38,14 +38,17 @@ def archive_name(build: str, ending: str = "tar.gz") -> str:
     return f"cpython-{VERSION}+{build}-{platform.machine()}-unknown-linux-gnu-install_only.{ending}"
 
 
-def make_installation(folder: Path, *, mark: str = "") -> None:
-    """Lay an installation out, as if it had been configured with the prefix /install; `mark` is what its
-    `lib/pythonX.Y/made_by.py` says, so that two of them differ."""
+def mark_installation(folder: Path, mark: str) -> None:
+    """Make an installation differ from others: its module `made_by` says so."""
+    (folder / "lib" / f"python{MINOR}" / "made_by.py").write_text(f"MARK = {mark!r}\n")
+
+
+def make_installation(folder: Path) -> None:
+    """Lay an installation out, as if it had been configured with the prefix /install."""
     stdlib = Path(sysconfig.get_path("stdlib"))
     lib = folder / "lib" / f"python{MINOR}"
     shutil.copytree(stdlib, lib, ignore=_left_out, symlinks=False)
     (lib / "site-packages").mkdir()
-    (lib / "made_by.py").write_text(f"MARK = {mark!r}\n")
     for data in lib.glob("_sysconfigdata_*.py"):
         text = data.read_text().replace(sys.base_prefix, "/install") if sys.base_prefix != "/usr" else data.read_text()
         data.write_text(re.sub(r"'prefix': '[^']*'", "'prefix': '/install'", text))

@@ -21,7 +21,7 @@ Member = tuple[tarfile.TarInfo, bytes]
 
 def member(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o755) -> Member:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode, info.size = kind, link, mode, len(data)
+    info.type, info.linkname, info.mode, info.size, info.mtime = kind, link, mode, len(data), 1700000000
     return info, data
 
 
@@ -51,6 +51,7 @@ def test_installation_is_found_where_uv_finds_it(tmp_path: Path, root: str) -> N
     unpack(archive, archive.name, found.root, tmp_path / "out")
     assert (tmp_path / "out" / "lib/python3.12/os.py").read_bytes() == b"pass"
     assert os.access(tmp_path / "out" / "bin/python3.12", os.X_OK)
+    assert (tmp_path / "out" / "lib/python3.12/os.py").stat().st_mtime == 1700000000
 
 
 def test_zstd_is_read(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
+import http.server
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +151,30 @@ def test_plus_is_found_either_way(tmp_path: Path, escaped: str, on_disk: str) ->
     fetch(offer_of(f"{tmp_path.as_uri()}/{escaped}", empty), tmp_path / "got")
 
 
-def test_archive_is_taken_over_https_or_loopback_alone_and_its_secrets_are_not_told() -> None:
+class Redirecting(http.server.BaseHTTPRequestHandler):
+    """Answers everything by sending to where nobody should go with it."""
+
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", f"http://192.0.2.1{self.path}")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_archive_is_taken_over_https_or_loopback_alone_and_its_secrets_are_not_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="can't be read"):
-        fetch(offer_of(f"ftp://u:secret@mirror.example/{NAME}"), Path("x"))
+        fetch(offer_of(f"ftp://u:secret@mirror.example/{NAME}"), tmp_path / "x")
+    with pytest.raises(InputError, match=r"http://192\.0\.2\.1/x/.* is not https") as refused:
+        fetch(offer_of(f"http://u:secret@192.0.2.1/x/{NAME}"), tmp_path / "x")
+    assert "secret" not in str(refused.value)
+    with http.server.HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(InputError, match=r"http://192\.0\.2\.1/.* is not https"):
+            fetch(offer_of(f"http://127.0.0.1:{server.server_address[1]}/{NAME}"), tmp_path / "x")
+        thread.join()
     assert offer_of(f"https://u:secret@mirror.example/{NAME}?sig=1").told_url == f"https://mirror.example/{NAME}"
 
 
