@@ -1,10 +1,14 @@
 """Requirements that would lead a resolver elsewhere: refused wherever foreign code or files may state them."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.acceptance.conftest import Home
+from tests.acceptance.conftest import Home, open_home
 from tests.acceptance.test_policy import with_policy
+from tests.acceptance.test_upstreams import held_farm
 from tests.support.projects import Project
+from tests.support.upstream import Upstream
 
 HOSTILE = [
     "dep @ {url}",
@@ -17,31 +21,41 @@ HOSTILE = [
 DIRECT = HOSTILE[:2]
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("place", ["build_requires", "asks"])
-def test_hostile_build_requirement_is_refused_by_name(home: Home, place: str, text: str) -> None:
-    hostile = text.format(url=home.upstream.url + "elsewhere")
-    home.upstream.add(Project(name="app", **{place: [hostile]}), Project(name="dep"))  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Home]:
+    """One home, its farm running, whose upstream has a project that nobody may be led to."""
+    with Upstream() as upstream, open_home(upstream) as home:
+        upstream.add(Project(name="dep"))
+        with held_farm(home):
+            yield home
 
-    done = home.run("build", "app")
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)), ids=[repr(text) for text in HOSTILE])
+@pytest.mark.parametrize("place", ["build_requires", "asks"])
+def test_hostile_build_requirement_is_refused_by_name(shared: Home, place: str, number: int) -> None:
+    hostile = HOSTILE[number].format(url=shared.upstream.url + "elsewhere")
+    name = f"{place.partition('_')[0]}{number}"
+    shared.upstream.add(Project(name=name, **{place: [hostile]}))  # type: ignore[arg-type]
+
+    done = shared.run("build", name)
 
     assert done.code in (3, 15, 20), done.err  # 20: what a hook answers is read in the sandbox first
-    assert "app" in done.err
-    assert not [path for path in home.upstream.requests if "elsewhere" in path or "dep" in path]
-    assert home.wheel_names() == []
+    assert name in done.err
+    assert not [path for path in shared.upstream.requests if "elsewhere" in path or "dep" in path]
+    assert [wheel for wheel in shared.wheel_names() if wheel.startswith(name)] == []
 
 
-@pytest.mark.parametrize(("text", "static"), [(DIRECT[0], True), (DIRECT[1], False)])
-def test_direct_reference_in_metadata_is_never_followed(home: Home, text: str, static: bool) -> None:
-    hostile = text.format(url=home.upstream.url + "elsewhere/dep-1.0.tar.gz")
-    home.upstream.add(Project(name="app", requires_dist=[hostile], static=static), Project(name="dep"))
+@pytest.mark.parametrize(("name", "text", "static"), [("stated", DIRECT[0], True), ("computed", DIRECT[1], False)])
+def test_direct_reference_in_metadata_is_never_followed(shared: Home, name: str, text: str, static: bool) -> None:
+    hostile = text.format(url=shared.upstream.url + "elsewhere/dep-1.0.tar.gz")
+    shared.upstream.add(Project(name=name, requires_dist=[hostile], static=static))
 
-    done = home.run("install", "--target-dir", home.root / "target", "app")
+    done = shared.run("install", "--target-dir", shared.root / "target", name)
 
     assert done.code != 0
     assert "Traceback" not in done.err
-    assert not [path for path in home.upstream.requests if "elsewhere" in path]
-    assert not (home.root / "target").exists()
+    assert not [path for path in shared.upstream.requests if "elsewhere" in path]
+    assert not (shared.root / "target").exists()
 
 
 @pytest.mark.parametrize("text", HOSTILE)

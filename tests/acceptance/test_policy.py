@@ -1,11 +1,14 @@
 """The policy: what may enter the farm, judged where projects are listed, at submission and at planning."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.acceptance.conftest import Done, Home
+from tests.acceptance.conftest import Done, Home, open_home
+from tests.acceptance.test_lock import remote
 from tests.support.projects import Project
 
 ENDED, AHEAD = "2020-01-01", "2999-12-31"
@@ -226,3 +229,44 @@ def test_build_requirement_that_is_denied_is_planned_and_built_without_and_leave
     everything = with_policy(home, '[[deny]]\nproject = "tool"\nreason = "CVE-1."\n')
     done = home.run("build", "app", environment=everything)
     assert (done.code, "policy denies tool 1.0, 2: CVE-1" in done.err) == (REFUSED, True), done.err
+
+
+def test_wheel_that_is_denied_since_is_given_out_neither_by_url_nor_by_page_nor_by_a_lock(home: Home) -> None:
+    home.upstream.add(Project(name="app"), Project(name="other"))
+    assert home.run("lock", "app", "other").code == 0
+    policy = with_policy(home, '[[deny]]\nproject = "app"\nreason = "CVE-1."\n')
+
+    installed = home.run("install", "--venv", "env", "-r", "pylock.toml", environment=policy)
+
+    assert (installed.code, "CVE-1" in installed.err) == (REFUSED, True), installed.err
+    assert not list((home.root / "env").glob("lib/*/site-packages/*app*"))
+    home.settings |= policy
+    with remote(home) as farm:
+        known = {"Authorization": f"Bearer {farm['WHEELFARM_TOKEN']}"}
+        for path in home.store.glob("wheels/*/*.whl"):
+            for name in (path.name, f"{path.name}.metadata"):
+                answer = httpx.get(
+                    f"{farm['WHEELFARM_URL']}/wheels/{path.parent.name}/{name}", headers=known, timeout=60
+                )
+                denied = path.name.startswith("app")
+                assert answer.status_code == (422 if denied else 200), name
+                assert not denied or (answer.json()["error"], "CVE-1" in answer.text) == ("policy", True)
+    (page,) = home.store.glob("flat/*/index.html")
+    assert [name for name in ("app-1.0", "other-1.0") if name in page.read_text()] == ["other-1.0"]
+
+
+def test_policy_of_a_farm_elsewhere_is_remembered_for_minutes_and_then_asked_for(home: Home) -> None:
+    home.upstream.add(Project(name="app"), Project(name="app", version="2.0"))
+    with open_home(home.upstream) as client:
+        for text, aged, version in (("", False, "2.0"), (DENIED, False, "2.0"), (DENIED, True, "1.0")):
+            home.settings |= with_policy(home, text)
+            for path in client.root.rglob("policy.json") if aged else ():
+                os.utime(path, (0, 0))
+            with remote(home) as farm:
+                client.settings = farm
+                done = client.run("install", "--json", "--target-dir", client.root / "into", "app")
+            assert done.code == 0, done.err
+            assert [wheel["version"] for wheel in done.json["wheels"]] == [version]
+
+
+DENIED = '[[deny]]\nproject = "app"\nversions = ">=2"\nreason = "CVE-1."\n'

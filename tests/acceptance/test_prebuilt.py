@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import platform
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +155,17 @@ def test_prebuilt_wheel_is_checked_like_a_built_one(home: Home, wheel: Wheel, sa
     assert done.code == 23, done.err
     assert any(part in done.err for part in said.split("|")), done.err
     assert home.wheel_names() == []
+
+
+def test_prebuilt_wheel_for_a_glibc_that_the_machine_has_is_taken(home: Home) -> None:
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    wheel = Wheel(tag=f"{python}-{python}-manylinux_2_17_{platform.machine()}")
+    wheel.publish(home)
+
+    done = home.run("install", "--venv", "env", "gpu", environment=with_policy(home, wheel.exception()))
+
+    assert (done.code, done.out.split()) == (0, ["gpu==1.0"]), done.err
+    assert ["manylinux_2_17" in name for name in home.wheel_names()] == [True]
 
 
 def test_wheel_is_not_given_out_once_its_exception_has_expired(home: Home) -> None:

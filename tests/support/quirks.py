@@ -1,13 +1,15 @@
 """A misbehaving index on loopback: each way in which servers go wrong is a quirk, and each quirk a project of its own.
 
-Every project has the sdist of version 1.0 and, where the quirk is about wheels, a wheel of it that is no wheel at all.
+Every project has the sdist of version 1.0 and, where the quirk is about wheels, a prebuilt wheel of it.
 """
 
 import hashlib
+import io
 import socket
 import struct
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +40,7 @@ class Reply:
         self.handler = handler
         self.project = Project(name=quirk.name, static=True)
         self.wheel = f"{quirk.name.replace('-', '_')}-1.0-py3-none-any.whl"
+        self.wheel_bytes = _prebuilt(self.wheel, quirk.name)
 
     def send(self, status: int, body: bytes = b"", **headers: str) -> None:
         """A whole answer; the names of headers are written with underscores."""
@@ -61,7 +64,9 @@ class Reply:
         digest = sha256 or hashlib.sha256(self.project.sdist()).hexdigest()
         links = [f'<a href="{url}#sha256={digest}">{self.project.filename}</a>']
         if wheel:
-            links.append(f'<a href="/files/{self.wheel}#sha256={"0" * 64}">{self.wheel}</a>')
+            links.append(
+                f'<a href="/files/{self.wheel}#sha256={hashlib.sha256(self.wheel_bytes).hexdigest()}">{self.wheel}</a>'
+            )
         return f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>".encode()
 
 
@@ -78,7 +83,7 @@ class Quirk:
     page: Answer
     sdist: Answer = lambda reply: reply.send(200, reply.project.sdist(), Content_Type="application/gzip")
     head: Answer = lambda reply: reply.send(200)
-    wheel: Answer = lambda reply: reply.send(200, b"no wheel")
+    wheel: Answer = lambda reply: reply.send(200, reply.wheel_bytes)
     said: str = ""
     """What the message holds when the resolution ends."""
 
@@ -346,3 +351,17 @@ def _quirk_of(path: str) -> Quirk | None:
     """The quirk whose project a page or a file is of."""
     name = path.partition("/")[0].partition("-1.0")[0].replace("_", "-")
     return _BY_NAME.get(name)
+
+
+def _prebuilt(filename: str, name: str) -> bytes:
+    """A wheel with nothing in it, made somewhere else."""
+    packed = io.BytesIO()
+    info = f"{'-'.join(filename.split('-')[:2])}.dist-info"
+    with zipfile.ZipFile(packed, "w") as wheel:
+        for path, text in (
+            ("METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"),
+            ("WHEEL", "Wheel-Version: 1.0\nGenerator: elsewhere\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+            ("RECORD", "".join(f"{info}/{each},,\n" for each in ("METADATA", "WHEEL", "RECORD"))),
+        ):
+            wheel.writestr(zipfile.ZipInfo(f"{info}/{path}"), text)
+    return packed.getvalue()

@@ -24,6 +24,13 @@ class Table:
         """Note a row that was found."""
         self.found[cells[0]] = f"| {' | '.join(cells)} |"
 
+    def add_cells(self, name: str, column: int, *cells: str) -> None:
+        """Note cells of a row from a column on; the others stay as they are, and are "?" where there are none yet."""
+        row = cells_of(self.found.get(name) or self.rows().get(name) or f"| {name} |")
+        row += ["?"] * (column + len(cells) - len(row))
+        row[column : column + len(cells)] = cells
+        self.add(*row)
+
     def write(self, order: Iterable[str]) -> None:
         """Write the rows that were found over those that stand, in that order; rows that are not in it go."""
         rows = {**self.rows(), **self.found}
