@@ -12,6 +12,7 @@ from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.answers import routing_answer
 from wheelfarm_services.auth import Authenticated
+from wheelfarm_services.combined_index import combined_operations
 from wheelfarm_services.curation_routes import curation_operations
 from wheelfarm_services.event_stream import EventStreams
 from wheelfarm_services.explanations import explanation_operations
@@ -89,6 +90,7 @@ def operations_of(services: Services) -> list[Operation]:
         *job_operations(requests, ledger, services.logs, tenancy, services.streams),
         *wheel_operations(store, services.recipes, curation, tenancy),
         *index_operations(store, index, tenancy),
+        *combined_operations(store, index, tenancy),
         *curation_operations(curation),
         *export_operations(store, index, tenancy),
         *source_operations(sources),

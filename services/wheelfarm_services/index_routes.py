@@ -21,7 +21,7 @@ from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import WheelIndex
 from wheelfarm_services.wheel_index.filenames import project_of
-from wheelfarm_services.wheel_index.negotiation import QUERY_FORM, SIMPLE_HTML, Form, representation
+from wheelfarm_services.wheel_index.negotiation import QUERY_FORM, SIMPLE_HTML, Form, Representation, representation
 from wheelfarm_services.wheel_index.page import (
     SIMPLE_JSON,
     Page,
@@ -32,34 +32,34 @@ from wheelfarm_services.wheel_index.page import (
     with_files,
 )
 
-_PROJECT = Parameter(name="project", told="The project's name; any other spelling is redirected.", form=ANY_TEXT)
-_SHARED = (
+PROJECT = Parameter(name="project", told="The project's name; any other spelling is redirected.", form=ANY_TEXT)
+PAGE_PARAMETERS = (
     Parameter(name="format", told="The media type that is wanted, in place of Accept.", form=QUERY_FORM, place="query"),
     Parameter(name="If-None-Match", told="The ETag of the page that is known.", place="header"),
 )
-_HEADERS = {
+PAGE_HEADERS = {
     "Cache-Control": "How long it may be kept.",
     "ETag": "The page's version, for If-None-Match.",
     "Vary": "Which header decided the form.",
 }
+PAGE_ANSWERS = {
+    200: Answer(told="The page.", media=(SIMPLE_JSON, SIMPLE_HTML, HTML), headers=PAGE_HEADERS),
+    304: Answer(told="The page that is known is the present one."),
+}
+MOVED = {301: Answer(told="The name's normal form.", headers={"Location": "Where its page is."})}
 
 
 def index_operations(store: Store, index: WheelIndex, tenancy: Tenancy) -> list[Operation]:
     """`/flat/TARGET/` and `/simple/TARGET/`, with a page for each project."""
     endpoints = _Endpoints(store=store, index=index, tenancy=tenancy)
-    answers = {
-        200: Answer(told="The page.", media=(SIMPLE_JSON, SIMPLE_HTML, HTML), headers=_HEADERS),
-        304: Answer(told="The page that is known is the present one."),
-    }
-    moved = {301: Answer(told="The name's normal form.", headers={"Location": "Where its page is."})}
     return [
         Operation(
             name="flatPage",
             path="/flat/{target}/",
             endpoint=endpoints.flat,
             told="The wheels of a target, as a page for --find-links.",
-            parameters=(TARGET, *_SHARED),
-            answers=answers,
+            parameters=(TARGET, *PAGE_PARAMETERS),
+            answers=PAGE_ANSWERS,
             errors=(404, 406),
         ),
         Operation(
@@ -67,8 +67,8 @@ def index_operations(store: Store, index: WheelIndex, tenancy: Tenancy) -> list[
             path="/simple/{target}/",
             endpoint=endpoints.root,
             told="The projects that a target has wheels of: an index for installers (PEP 503, 691).",
-            parameters=(TARGET, *_SHARED),
-            answers=answers,
+            parameters=(TARGET, *PAGE_PARAMETERS),
+            answers=PAGE_ANSWERS,
             errors=(404, 406),
         ),
         Operation(
@@ -76,8 +76,8 @@ def index_operations(store: Store, index: WheelIndex, tenancy: Tenancy) -> list[
             path="/simple/{target}/{project}/",
             endpoint=endpoints.project,
             told="A project's wheels for a target (PEP 503, 691, 592, 658, 700, 714, 792).",
-            parameters=(TARGET, _PROJECT, *_SHARED),
-            answers={**answers, **moved},
+            parameters=(TARGET, PROJECT, *PAGE_PARAMETERS),
+            answers={**PAGE_ANSWERS, **MOVED},
             errors=(404, 406),
         ),
     ]
@@ -128,28 +128,34 @@ class _Endpoints:
         """The page under a key, in the form that is asked for; a tenant gets its `view` of what it may see there."""
         chosen = representation(http.headers.get("accept", ""), http.query_params.get("format", ""))
         if chosen is None:
-            return _not_acceptable()
+            return not_acceptable()
         principal = principal_of(http)
         body = self.store.get(key(chosen.form if principal.sees_all else Form.JSON))
         if body is not None and not principal.sees_all:
-            page = view(self._seen(principal, json.loads(body)))
+            page = view(seen_page(self.tenancy, principal, json.loads(body)))
             body = to_json(page) if chosen.form is Form.JSON else to_html(page, "Wheels")
         if body is None or is_bare(body):
             raise NotFound(missing)
-        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        headers = {"Cache-Control": "no-cache", "ETag": etag, "Vary": "Accept"}
-        if etag in _known_tags(http):
-            return Response(status_code=304, headers=headers)
-        return Response(body, headers={**headers, "Content-Type": chosen.media_type})
+        return page_answer(http, body, chosen)
 
-    def _seen(self, principal: Principal, page: Page) -> Page:
-        """A page without the wheels that a tenant was not told of."""
-        seen = partial(self.tenancy.sees, principal, Thing.WHEEL)
-        return with_files(page, (file for file in page["files"] if seen(file["hashes"]["sha256"])))
+
+def seen_page(tenancy: Tenancy, principal: Principal, page: Page) -> Page:
+    """A page without the wheels that a tenant was not told of."""
+    seen = partial(tenancy.sees, principal, Thing.WHEEL)
+    return with_files(page, (file for file in page["files"] if seen(file["hashes"]["sha256"])))
 
 
 def _as_root(page: Page) -> Page:
     return root_page((project_of(file["filename"]) for file in page["files"]), serial=page["_serial"])
+
+
+def page_answer(http: HttpRequest, body: bytes, chosen: Representation) -> Response:
+    """A page for a client, or that it has the present one."""
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"Cache-Control": "no-cache", "ETag": etag, "Vary": "Accept"}
+    if etag in _known_tags(http):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers={**headers, "Content-Type": chosen.media_type})
 
 
 def _known_tags(http: HttpRequest) -> list[str]:
@@ -157,7 +163,8 @@ def _known_tags(http: HttpRequest) -> list[str]:
     return [tag.strip().removeprefix("W/") for tag in http.headers.get("if-none-match", "").split(",")]
 
 
-def _not_acceptable() -> Response:
+def not_acceptable() -> Response:
+    """The answer where no form that is asked for is offered."""
     told = {
         "error": "not-acceptable",
         "message": "The page is not offered in any form that was asked for.",

@@ -65,6 +65,7 @@ PATHS = [
     ("GET", "/simple/x/"),
     ("GET", "/simple/x/app/"),
     ("GET", "/simple/x/app"),
+    ("GET", "/combined/x/app/"),
     ("POST", "/index/app"),
     ("GET", "/explanations/x"),
     ("GET", "/exports/x"),

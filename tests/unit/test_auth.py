@@ -145,7 +145,8 @@ def test_token_is_for_its_targets_alone(farm: TokenFarm) -> None:
     mine = farm.add("mine", Scope.BUILD, targets=["host-*"])
     assert submit(farm, client=other).status_code == 403
     assert other.get(SOURCE + "app/").status_code == 403
-    assert other.get(f"/flat/{TARGET.name}/").status_code == 403
+    for path in ("flat/{}/", "simple/{}/", "simple/{}/app/", "combined/debian12-x,{}/", "combined/debian12-x,{}/app/"):
+        assert other.get(path.format(TARGET.name)).status_code == 403
     assert other.put(f"/targets/{TARGET.name}/{TARGET.revision}", json=TARGET.to_json()).status_code == 403
     assert "host-cp311-0badcafe" in other.get(f"/explanations/{TARGET.name}").json()["message"]
     assert mine.get(SOURCE + "app/").status_code == 200

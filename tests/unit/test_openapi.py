@@ -130,7 +130,13 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     farm.ledger.records[job.id] = make_record(job.id, spec=json.dumps(job.to_json()), state=JobState.DONE)
     yield "jobLogEvents", client.get(f"/jobs/{job.id[:12]}/log/events")
     yield "wheel", client.get(f"/wheels/{built.wheel.sha256}/{built.wheel.filename}")
-    for name, path in (("flatPage", "flat/{}/"), ("projectList", "simple/{}/"), ("projectPage", "simple/{}/app/")):
+    for name, path in (
+        ("flatPage", "flat/{}/"),
+        ("projectList", "simple/{}/"),
+        ("projectPage", "simple/{}/app/"),
+        ("combinedProjectList", "combined/{}/"),
+        ("combinedProjectPage", "combined/{}/app/"),
+    ):
         for media_type in (SIMPLE_JSON, SIMPLE_HTML, "text/html"):
             answer = client.get(path.format(target.name), headers={"Accept": media_type})
             assert answer.headers["content-type"].startswith(media_type)
@@ -139,7 +145,8 @@ def _good_answers(farm: Farm) -> Iterator[tuple[str, httpx.Response]]:
     moved = client.get(f"simple/{target.name}/App/", follow_redirects=False)
     assert moved.headers["location"] == "../app/"
     yield "projectPage", moved
-    yield "changeIndex", client.post("/index/app", json={"action": "yank", "version": "1.0", "reason": "broken"})
+    yield "combinedProjectPage", client.get(f"combined/{target.name}/App/", follow_redirects=False)
+    yield "changeIndex", client.post("/index/app", json={"action": "unyank", "version": "1.0", "reason": "fine"})
     yield "explanation", client.get(f"/explanations/{target.name}", params={"requirement": "app"})
     yield "export", client.get(f"/exports/{target.name}", params={"projects": "app", "build_requirements": "true"})
     place = f"/imports/{built.wheel.sha256}/{built.wheel.filename}"
