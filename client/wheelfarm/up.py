@@ -93,7 +93,7 @@ class TeamFarm:
             yield Part(
                 name=f"worker {number}",
                 command=(sys.executable, "-m", "wheelfarm_workers", "--json", *targets),
-                environment={**environment, "WHEELFARM_WORKER": name, **_metrics_of(settings, number)},
+                environment={**environment, "WHEELFARM_WORKER": name, **metrics_of(settings, number)},
             )
 
     def _heed_signals(self, keeper: Keeper) -> None:
@@ -128,7 +128,7 @@ class TeamFarm:
         yield ""
 
 
-def _metrics_of(settings: Settings, number: int) -> dict[str, str]:
+def metrics_of(settings: Settings, number: int) -> dict[str, str]:
     """Where a worker tells its metrics: services have the port that the settings name, workers those after it."""
     if not settings.metrics:
         return {}

@@ -929,3 +929,20 @@ def test_forgotten_job_begins_anew_and_only_a_done_one_is_forgotten(redis_url: s
     assert set(states.values()) == {JobState.QUEUED}
     again = [ledger.claim("q", worker="w", lease_s=30) for _ in range(3)]
     assert {one.job_id for one in again if one} == {job.id for job in jobs}
+
+
+def test_lookups_tell_what_requests_found_each_once(ledger: Ledger) -> None:
+    submit(ledger, "a", "b", request="r1")
+    submit(ledger, "a", "b", request="r1")
+    submit(ledger, "a", request="r2")
+    while claimed := ledger.claim(QUEUE, worker="w1", lease_s=LEASE_S):
+        ledger.complete(claimed, "{}")
+    submit(ledger, "a", "b", request="r3")
+    ledger.note_hits(3)
+    assert ledger.lookups() == {"hit": 5, "coalesced": 1, "miss": 2}
+
+
+def test_claim_tells_for_how_long_it_could_be_claimed(ledger: Ledger) -> None:
+    submit(ledger, "a")
+    time.sleep(0.05)
+    assert 0.05 <= claim(ledger).waited_s < 60

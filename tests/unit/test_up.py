@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from wheelfarm.errors import InputError
-from wheelfarm.up import alone_in, read_or_make_token
+from wheelfarm.settings import Settings
+from wheelfarm.up import alone_in, metrics_of, read_or_make_token
 
 
 def test_token_that_another_user_has_put_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +38,8 @@ def test_folder_of_another_user_and_links_in_it_are_refused(tmp_path: Path, monk
     if os.geteuid():  # root's folders are as good as one's own
         with pytest.raises(InputError, match="another user"), alone_in(link):
             pass
+
+
+def test_workers_tell_metrics_at_the_ports_after_that_of_the_services() -> None:
+    assert metrics_of(Settings(metrics="127.0.0.1:9464"), 2) == {"WHEELFARM_METRICS": "127.0.0.1:9466"}
+    assert metrics_of(Settings(), 1) == {}
