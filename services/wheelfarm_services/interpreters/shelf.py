@@ -1,6 +1,7 @@
 """The interpreters in the store: archives by their digests, and a record of each by its build and file name."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wheelfarm.digest import sha256_of_file
@@ -9,6 +10,8 @@ from wheelfarm.interpreter import Interpreter, parsed_key
 from wheelfarm.interpreter_archive import examine
 from wheelfarm_services import layout
 from wheelfarm_services.store import Store
+
+_READERS = 8
 
 
 class InterpreterShelf:
@@ -75,7 +78,8 @@ class InterpreterShelf:
         return kept
 
     def _under(self, prefix: str) -> list[Interpreter]:
-        texts = (self._store.get(key) for key in self._store.list(prefix))
+        with ThreadPoolExecutor(_READERS) as pool:  # a bucket takes its time for each
+            texts = list(pool.map(self._store.get, self._store.list(prefix)))
         found = [Interpreter.from_json(json.loads(text)) for text in texts if text is not None]
         return sorted(found, key=lambda one: (one.key, one.preference))
 
