@@ -6,6 +6,7 @@
 import asyncio
 import gzip
 import re
+import threading
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,9 @@ from wheelfarm_services.store import Store
 RUN = re.compile(r"\d{13}-\d{1,6}")
 _CONNECTIONS = 16
 _PIECES = 4
+_PIECE_BYTES = 64 << 10
+"""What is held for one follower is some of these at most, whatever it has yet to read."""
+_CHUNKS_REMEMBERED = 32
 
 
 class LogReader:
@@ -33,6 +37,8 @@ class LogReader:
         self._store = store
         self._url = redis_py_url(broker)
         self.bell = Bell(self._url, BELL, "job")
+        self._guard = threading.Lock()
+        self._chunks: dict[str, bytes] = {}
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
 
     def jobs(self, prefix: str) -> set[str]:
@@ -64,7 +70,8 @@ class LogReader:
         except RedisError:
             entries = []
         if entries and _offset(entries[0]) <= offset:
-            return b"".join(fields[b"data"] for _, fields in entries)[offset - _offset(entries[0]) :]
+            start = offset - _offset(entries[0])
+            return b"".join(fields[b"data"] for _, fields in entries)[start : start + _PIECE_BYTES]
         return await run_in_threadpool(self._read_stored, job_id, run, offset)
 
     async def close(self) -> None:
@@ -77,8 +84,26 @@ class LogReader:
     def _read_stored(self, job_id: str, run: str, offset: int) -> bytes:
         keys = self._store.list(layout.build_log_run(job_id, run))
         starts = [start for key in keys if (start := int(key.rpartition("/")[2].removesuffix(".gz"))) <= offset]
-        chunk = self._store.get(layout.build_log_chunk(job_id, run, starts[-1])) if starts else None
-        return gzip.decompress(chunk)[offset - starts[-1] :] if chunk is not None else b""
+        if not starts:
+            return b""
+        chunk = self._chunk(layout.build_log_chunk(job_id, run, starts[-1]))
+        return chunk[offset - starts[-1] :][:_PIECE_BYTES]
+
+    def _chunk(self, key: str) -> bytes:
+        """A chunk, which never changes; some are remembered, for followers of a job read the same ones, in pieces."""
+        with self._guard:
+            found = self._chunks.get(key)
+        if found is not None:
+            return found
+        data = self._store.get(key)
+        if data is None:
+            return b""
+        found = gzip.decompress(data)
+        with self._guard:
+            self._chunks[key] = found
+            while len(self._chunks) > _CHUNKS_REMEMBERED:
+                del self._chunks[next(iter(self._chunks))]  # the oldest
+        return found
 
     def _redis(self) -> Redis:
         """The client of this event loop: connections belong to the loop that made them."""

@@ -15,6 +15,7 @@ import pytest
 from redis import Redis
 from starlette.applications import Starlette
 
+from tests.support.claimers import await_true
 from tests.support.ledger import FakeLedger, make_record
 from tests.support.values import make_job
 from wheelfarm.event_stream import read_events
@@ -206,23 +207,20 @@ def test_many_followers_read_everything_in_order_beside_some_who_read_nothing(
 def test_follower_who_reads_nothing_is_cut_off_and_the_others_are_not(farm: LogFarm) -> None:
     """Its connection is dropped with what waits in it, and nothing of it is left in the server."""
     other = _another(farm)
-    streams = EventStreams(patience_s=1.0)
-    with serving(other, streams) as server:
+    with serving(other, EventStreams(patience_s=3.0)) as server, _open_and_read_nothing(other, JOB) as stuck:
+        connections = server.server_state.connections
         log = farm.begin()
-        stuck = _open_and_read_nothing(other, JOB)
         readers = _Followers(other, [JOB])
         readers.start()
+        assert await_true(lambda: len(connections) == 2, 30)
         line, count = b"x" * 9999 + b"\n", 1000
         for _ in range(count):
             log.write(line)
-        deadline = time.monotonic() + 60
-        while len(server.server_state.connections) > 1 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert len(server.server_state.connections) == 1
+        assert await_true(lambda: len(connections) == 1, 60)
         farm.finish(log)
         (received,) = readers.join()
         assert received[1].encode() == line * count
-        with stuck, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError):
             while stuck.recv(1 << 20):
                 pass
 
