@@ -59,6 +59,7 @@ class Origin:
     metadata: MetadataRevision = field(default_factory=MetadataRevision)
     recipe: Any = None
     prebuilt: Any = None
+    fit: Any = None
     sandbox: str = ""
     driver: str = ""
     job: str = ""
@@ -83,6 +84,7 @@ class Origin:
             metadata=MetadataRevision.from_json(value.get("metadata")),
             recipe=value.get("recipe"),
             prebuilt=value.get("prebuilt"),
+            fit=value.get("fit"),
             job=str(value.get("job", "")),
             built_at=_number(value.get("built_at")),
             duration_s=_number(value.get("duration_s")),

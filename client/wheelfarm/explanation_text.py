@@ -49,6 +49,8 @@ def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
     yield "upstream", "; ".join([origin.upstream, *(f"{one}, which is ignored" for one in origin.passed_over)])
     yield "taken" if origin.prebuilt else "built", _built(origin)
     yield "target", _target(origin.target)
+    yield "", _revision(origin.target)
+    yield from _fit(origin.fit)
     yield "sandbox", origin.sandbox
     yield "driver", origin.driver
     if origin.build_system:
@@ -74,6 +76,25 @@ def _built(origin: Origin) -> str:
 def _target(target: Target) -> str:
     distribution = f", distribution {target.interpreter}" if target.interpreter else ""
     return f"{target.name} (CPython {target.python_version}, {target.platform}{distribution})"
+
+
+def _revision(target: Target) -> str:
+    """Which of a target's revisions it was: another root filesystem, compiler or flag is another one."""
+    root = f", root filesystem sha256:{target.root[:12]}" if target.root else ""
+    return f"revision {target.revision[:12]}, {target.tag_policy} tags{root}"
+
+
+def _fit(fit: Any) -> Iterator[tuple[str, str]]:
+    """What a compiled wheel needs of the machine that it is used on, and how to install that where it is Debian."""
+    if not isinstance(fit, Mapping):
+        return
+    if not fit.get("elf_files"):
+        yield "left out", "it is for one platform and has no ELF file: an optional extension was not built"
+    versions = fit.get("versions") or {}
+    libc = [f"{'glibc' if name == 'GLIBC' else name} {version}" for name, version in versions.items()]
+    yield "needs", ", ".join([*libc, *(fit.get("needs") or ())])
+    packages = sorted(set((fit.get("packages") or {}).values()))
+    yield "install", f"apt-get install {' '.join(packages)}" if packages else ""
 
 
 def _recipe(recipe: Any) -> str:

@@ -105,6 +105,30 @@ class Target:
         return cls(**value)
 
 
+_GLIBC_2 = 60
+_MUSL_1 = 20
+_FIRST_MANYLINUX = {"x86_64": 5, "i686": 5}
+_NAMED_MANYLINUX = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
+
+
+def portable_tags(target: Target) -> "frozenset[Tag]":
+    """The tags that a wheel of the portable policy may carry: `any`, manylinux and musllinux (PEP 600, 656), never
+    `linux_<arch>`, which promises nothing to other machines."""
+    from packaging.tags import compatible_tags, cpython_tags
+
+    version = tuple(int(part) for part in re.findall(r"\d+", target.python_version)[:2])
+    first = _FIRST_MANYLINUX.get(target.machine, 17)
+    platforms = [f"manylinux_2_{minor}_{target.machine}" for minor in range(first, _GLIBC_2)]
+    platforms += [f"{name}_{target.machine}" for minor, name in _NAMED_MANYLINUX.items() if minor >= first]
+    platforms += [f"musllinux_1_{minor}_{target.machine}" for minor in range(1, _MUSL_1)]
+    return frozenset(
+        {
+            *cpython_tags(version, abis=[target.abi], platforms=platforms),
+            *compatible_tags(version, interpreter=f"cp{version[0]}{version[1]}", platforms=platforms),
+        }
+    )
+
+
 LATER_FIELDS = {"root": "", "interpreter": "", "tag_policy": "native", "variant": ""}
 """What targets that were put down by earlier versions of the farm don't say."""
 

@@ -1,7 +1,7 @@
 """Definitions of targets: one TOML file a target, which `wheelfarm target add` writes and an operator may edit.
 
 from = "debootstrap:bookworm"                  # what it was made from, for people
-sandbox = "bubblewrap"                         # or podman
+sandbox = "bubblewrap"                         # the back end
 root = "sha256:…"                              # the root filesystem's archive, in roots/ beside this file;
                                                # left out: this machine's own /usr
 distribution = "3.12.1+20261120 sha256:…"      # the Python distribution that the farm keeps (docs/pythons.md);
@@ -37,7 +37,7 @@ from wheelfarm.settings import RESOURCE_CLASS
 from wheelfarm.target import HOST_QUEUE, TARGET_NAME, Target, host_toolchain
 from wheelfarm.toml_table import Table, load_toml, read_text
 
-BackEnd = Literal["bubblewrap", "podman"]
+BackEnd = Literal["bubblewrap"]
 TagPolicy = Literal["native", "portable"]
 ROOTS = "roots"
 
@@ -170,8 +170,6 @@ def parse_definition(text: str, *, name: str, origin: str) -> TargetDefinition:
     table.end()
     if not definition.python.startswith("/"):
         raise table.refused("python", "an absolute path is expected")
-    if definition.sandbox != "bubblewrap" and not root:
-        raise table.refused("sandbox", f"{definition.sandbox} needs a root filesystem, and there is no 'root'")
     return definition
 
 

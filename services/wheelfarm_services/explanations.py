@@ -178,6 +178,7 @@ class Explanations:
             metadata=manifest.metadata_revision,
             recipe=provenance.get("recipe"),
             prebuilt=provenance.get("prebuilt"),
+            fit=provenance.get("fit"),
             job=job.id,
             built_at=provenance.get("built_at"),
             duration_s=provenance.get("duration_s"),

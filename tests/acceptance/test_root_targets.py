@@ -1,5 +1,6 @@
 """Targets of a Debian root filesystem, which this machine need not be: defined, built for, installed from."""
 
+import json
 import os
 import subprocess
 import zipfile
@@ -29,6 +30,22 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "native_c", NULL, -1,
 PyMODINIT_FUNC PyInit_native_c(void) { return PyModule_Create(&module); }
 """
 NATIVE = Project(name="native", extension=SOURCE, extension_flags=["-lm"])
+GMP = Project(
+    name="gmp",
+    extension="""
+#include <Python.h>
+extern const char *const __gmp_version;
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "gmp_c", NULL, -1, NULL};
+PyMODINIT_FUNC PyInit_gmp_c(void) {
+    PyObject *made = PyModule_Create(&module);
+    PyModule_AddStringConstant(made, "VERSION", __gmp_version);
+    return made;
+}
+""",
+    extension_flags=["-l:libgmp.so.10"],
+)
+HOLLOW = Project(name="hollow", platform_tag=True)
+"""Its extension is left out, as many do where a header is missing, and yet its wheel is for one platform."""
 NAMES = ("debian12", "flavoured")
 
 
@@ -37,7 +54,9 @@ def farm(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) 
     """A home with two targets of one root filesystem, and what they share of it unpacked once."""
     archive = debian_root(pytestconfig, tmp_path_factory.mktemp("root"))
     with Upstream() as upstream, open_home(upstream) as home:
-        upstream.add(NATIVE, Project(name="pure", requires_dist=["native; python_full_version == '3.11.2'"]))
+        upstream.add(
+            NATIVE, GMP, HOLLOW, Project(name="pure", requires_dist=["native; python_full_version == '3.11.2'"])
+        )
         add(home, "debian12", archive)
         add(home, "flavoured", archive, "--env", 'CFLAGS=-O1 -DFLAVOUR="\\"red\\""', "--variant", "red")
         yield home
@@ -136,3 +155,36 @@ def test_root_filesystem_that_is_gone_is_told_with_the_remedy(farm: Home) -> Non
         aside.rename(archive)
     assert (done.code, f"sha256:{archive.stem} is gone" in done.err) == (2, True), done.err
     assert "wheelfarm target add" in done.err
+
+
+def test_portable_target_repairs_what_it_builds_and_grafts_its_libraries(farm: Home) -> None:
+    archive = next((definitions(farm) / "roots").glob("*.tar"))
+    add(farm, "portable", archive, "--tag-policy", "portable", "--no-check")
+    try:
+        done = farm.run("build", "native", "gmp", "--target", "portable", "--out", "portable")
+        assert done.code == 0, done.err
+        wheels = {path.name.partition("-")[0]: path for path in (farm.root / "portable").glob("*.whl")}
+        platforms = {part for path in wheels.values() for part in path.stem.split("-")[-1].split(".")}
+        assert all(part.startswith("manylinux") for part in platforms)
+        assert sorted(wheels) == ["gmp", "native"]
+        with zipfile.ZipFile(wheels["gmp"]) as wheel:
+            names = wheel.namelist()
+            grafted = [name for name in names if "libgmp" in name]
+            (sbom,) = [name for name in names if name.endswith(".dist-info/sboms/auditwheel.cdx.json")]
+            told = json.loads(wheel.read(sbom))
+        assert len(grafted) == 1
+        assert any(str(one.get("purl", "")).startswith("pkg:deb/debian/libgmp10") for one in told["components"])
+        refused = farm.run("build", "hollow", "--target", "portable")
+        assert (refused.code, "is for one platform and has nothing of it" in refused.err) == (23, True), refused.err
+    finally:
+        farm.run("target", "remove", "portable")
+
+
+def test_what_compiled_wheels_need_is_told_with_the_line_that_installs_it(farm: Home) -> None:
+    done = farm.run("build", "gmp", "hollow", "--target", "debian12")
+    assert done.code == 0, done.err
+    told = farm.run("why", "gmp", "--target", "debian12").out
+    assert "libgmp.so.10" in told
+    assert "apt-get install" in told
+    assert "libgmp10" in told
+    assert "an optional extension was not built" in farm.run("why", "hollow", "--target", "debian12").out

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
 from packaging.markers import Marker
 
 from tests.acceptance.conftest import Home
@@ -82,3 +83,24 @@ def test_python_requirement_of_an_sdist_is_the_targets_full_version(home: Home) 
 def test_markers_of_resolver_and_of_the_farm_agree() -> None:
     environment = {**marker_environment(ELSEWHERE)}
     assert {marker: Marker(marker).evaluate(environment) for marker in MARKERS} == MARKERS
+
+
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "none"])
+def test_what_a_compiled_wheel_needs_is_noted_on_the_host_too(home: Home, sandbox: str) -> None:
+    source = """
+#include <Python.h>
+#include <math.h>
+double grown(double x) { return exp(x); }
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "native_c", NULL, -1, NULL};
+PyMODINIT_FUNC PyInit_native_c(void) { return PyModule_Create(&module); }
+"""
+    home.upstream.add(Project(name="native", extension=source, extension_flags=["-lm"]))
+    built = home.run("build", "native", "--python", sys.executable, "--sandbox", sandbox)
+    assert built.code == 0, built.err
+    (fit,) = [
+        origin["fit"]
+        for origin in home.run("why", "native", "-p", sys.executable, "--sandbox", sandbox, "--json")
+        .json["origins"]
+        .values()
+    ]
+    assert (fit["elf_files"], fit["portable"], "libm.so.6" in fit["needs"]) == (1, False, True)

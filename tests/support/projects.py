@@ -29,7 +29,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     metadata += "".join("Requires-Dist: %s\\n" % requirement for requirement in TINY["requires_dist"])
     metadata += "Requires-Python: %s\\n" % TINY["requires_python"] if TINY["requires_python"] else ""
     files = {path: text.encode() for path, text in TINY["modules"].items()}
-    tag = compiled(files) if TINY["extension"] else "py3-none-any"
+    tag = compiled(files) if TINY["extension"] else platform_tag() if TINY["platform_tag"] else "py3-none-any"
     files[info + "/METADATA"] = metadata.encode()
     told = "Wheel-Version: 1.0\\nGenerator: tiny\\nRoot-Is-Purelib: %s\\nTag: %s\\n"
     files[info + "/WHEEL"] = (told % ("true" if tag.endswith("any") else "false", tag)).encode()
@@ -55,6 +55,11 @@ def compiled(files):
     subprocess.check_call(["gcc"] + flags + [module + ".c", "-o", name] + TINY["extension_flags"])
     with open(name, "rb") as file:
         files[name] = file.read()
+    return platform_tag()
+
+def platform_tag():
+    import sys, sysconfig
+
     python = "cp%d%d" % sys.version_info[:2]
     return "-".join([python, python, sysconfig.get_platform().replace("-", "_")])
 
@@ -96,6 +101,8 @@ class Project:
     modules: Mapping[str, str] = field(default_factory=dict)
     extension: str = ""
     """The C source of an extension module named like the project with `_c`; its CFLAGS are the environment's."""
+    platform_tag: bool = False
+    """Whether its wheel is tagged for its platform without an extension."""
     extension_flags: Sequence[str] = ()
     """What follows its source on the compiler's command line."""
     uploaded: str = ""
@@ -118,6 +125,7 @@ class Project:
             **self._told_by_wheel(),
             "pkg_info": self._pkg_info(),
             "extension": self.extension,
+            "platform_tag": self.platform_tag,
             "extension_flags": list(self.extension_flags),
             "wheel_name": self.wheel_name or self.name,
             "wheel_version": self.wheel_version or self.version,

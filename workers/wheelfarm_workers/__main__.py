@@ -33,6 +33,7 @@ from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.drain import Drain
 from wheelfarm_workers.driver import lay_out_driver
 from wheelfarm_workers.failure import disk_full
+from wheelfarm_workers.finishing import Finisher, lay_out_finisher
 from wheelfarm_workers.grounds import DefinedGrounds, Definitions
 from wheelfarm_workers.job_run import JobRunner
 from wheelfarm_workers.patient_store import PatientStore, open_patiently
@@ -117,6 +118,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
             wheels=WheelIndex(store),
             farm=Farm(settings.url, settings.token),
             grounds=grounds,
+            finisher=Finisher(grounds=grounds, tools=lay_out_finisher(cache, workplace.path), limits=limits),
             driver=lay_out_driver(cache, workplace.path),
             targets=own if targets else RegisteredTargets(store),
             cache=cache,

@@ -27,6 +27,7 @@ class Ground:
     mounts: tuple[Mount, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     limits: RecipeLimits = field(default_factory=RecipeLimits)
+    external_libraries: tuple[str, ...] = ()
 
 
 class Grounds(Protocol):
@@ -128,4 +129,5 @@ def ground_of(
         mounts=(distribution,) if distribution else (),
         environment=definition.environment,
         limits=definition.limits,
+        external_libraries=definition.external_libraries,
     )

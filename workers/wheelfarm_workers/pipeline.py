@@ -37,6 +37,7 @@ from wheelfarm_workers.build import BUILD_ENVIRONMENT, Builder
 from wheelfarm_workers.driver import Driver
 from wheelfarm_workers.failure import STANDS_S, JobFailed, as_remembered, failure_of
 from wheelfarm_workers.fallback import FirstTries, FirstTry, both_failed
+from wheelfarm_workers.finishing import Finisher
 from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
@@ -73,6 +74,7 @@ class Pipeline:
         wheels: WheelIndex,
         farm: Farm,
         grounds: Grounds,
+        finisher: Finisher,
         driver: Driver,
         targets: TargetBook,
         cache: Path,
@@ -87,9 +89,11 @@ class Pipeline:
         self._first_tries = FirstTries(store)
         self._work = work
         self._driver_digest = driver.digest
+        self._finisher = finisher
         inputs = Inputs(store, farm, cache / "sdists", work)
         facts = {
             "driver": driver.digest,
+            "finisher": finisher.digest,
             "environment": BUILD_ENVIRONMENT,
             "source_date_epoch": "newest member of the sdist",
         }
@@ -209,9 +213,14 @@ class Pipeline:
             with TemporaryDirectory(dir=self._work, prefix="build-") as work:
                 with phase("check"):
                     checked = check_answer(planned.staged, answer, Path(work))
+                    checked, fit = self._finisher.finish(
+                        planned.staged, checked, hold, Path(work), source_date_epoch=answer.facts["source_date_epoch"]
+                    )
                 revision = self._settle(planned.staged, resolving_fields(checked.metadata))
                 with phase("publish"):
-                    wheel = publish(self._wheels, planned, checked, answer, Path(work), self._driver_digest, revision)
+                    wheel = publish(
+                        self._wheels, planned, checked, answer, Path(work), self._driver_digest, fit, revision
+                    )
                 self._settle(planned.staged, self._told_by(wheel))  # another may have been first
                 return wheel, planned.staged
 

@@ -229,5 +229,10 @@ class Planner:
             local=staged.job.is_local,
             sandbox=staged.target.sandbox,
             tag_policy=staged.target.tag_policy,
-            **self._facts,
+            **_facts_for(staged.target, self._facts),
         )
+
+
+def _facts_for(target: Target, facts: Mapping[str, object]) -> dict[str, object]:
+    """What decides the bytes of a target's wheels; what finishes them does so with portable ones alone."""
+    return {name: fact for name, fact in facts.items() if name != "finisher" or target.tag_policy == "portable"}

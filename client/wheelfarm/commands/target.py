@@ -1,7 +1,6 @@
 """`wheelfarm target`: define, list, show, check and remove what wheels are built for."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -39,7 +38,6 @@ def target_command() -> None:
     help="debootstrap:SUITE, oci:IMAGE@sha256:HEX, tar:FILE of a root filesystem, host, host:PYTHON, or "
     "python:3.12.1+20261120, a Python of `wheelfarm python list` on this machine's /usr.",
 )
-@click.option("--back-end", type=click.Choice(["bubblewrap", "podman"]), help="The sandbox.  [default: bubblewrap]")
 @click.option("--python", help="The interpreter's path in the root filesystem.  [default: /usr/bin/python3]")
 @click.option("--interpreter", default="", help="In a root filesystem, a Python of `wheelfarm python list`.")
 @click.option("--arch", default="", help="debootstrap: the architecture as Debian names it, such as arm64.")
@@ -126,7 +124,6 @@ def _draft(name: str, source: str, given: dict[str, Any]) -> TargetDefinition:
     draft = TargetDefinition(
         name=name,
         made_from=source,
-        sandbox=given["back_end"] or "bubblewrap",
         python="/",
         tag_policy=given["tag_policy"] or "native",
         variant=given["variant"],
@@ -135,7 +132,7 @@ def _draft(name: str, source: str, given: dict[str, Any]) -> TargetDefinition:
         external_libraries=given["external"],
         resource_class=given["resource_class"],
     )
-    parse_definition(replace(draft, sandbox="bubblewrap").to_toml(), name=name, origin=f"target {name}")
+    parse_definition(draft.to_toml(), name=name, origin=f"target {name}")
     return draft
 
 

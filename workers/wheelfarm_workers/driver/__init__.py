@@ -7,7 +7,9 @@ of every build key.
 
 import hashlib
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,14 +31,26 @@ class Driver:
 def lay_out_driver(cache: Path, work: Path) -> Driver:
     """Copy the driver and its libraries to a folder of their own, named by their digest, unless it is there; by way of
     `work`, on the same file system."""
-    sources = {Path("inside.py"): Path(__file__).with_name("inside.py")}
-    for library in _LIBRARIES:
+    return lay_out("driver", Path(__file__).with_name("inside.py"), _LIBRARIES, cache, work)
+
+
+def lay_out(
+    name: str, script: Path, libraries: Iterable[str], cache: Path, work: Path, *, distributions: Iterable[str] = ()
+) -> Driver:
+    """The same for any script that runs in sandboxes, upon libraries of this process's own environment; those of the
+    `distributions` find their own metadata."""
+    sources = {Path("inside.py"): script}
+    for library in libraries:
         root = _library_root(library)
-        sources |= {Path("lib") / library / path.relative_to(root): path for path in sorted(root.rglob("*.py"))}
+        files = (path for kind in ("*.py", "*.json") for path in sorted(root.rglob(kind)))
+        sources |= {Path("lib") / library / path.relative_to(root): path for path in files}
+    for distribution in map(metadata.distribution, distributions):
+        info = f"{distribution.name}-{distribution.version}.dist-info/METADATA"
+        sources[Path("lib") / info] = Path(str(distribution.locate_file(info)))
     digest = _digest(sources)
-    folder = cache / "driver" / digest[:32]
+    folder = cache / name / digest[:32]
     if not folder.exists():
-        partial = work / "driver"
+        partial = work / name
         for path, source in sources.items():
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, partial / path)

@@ -1,0 +1,90 @@
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from wheelfarm.errors import InputError, SandboxUnavailable
+from wheelfarm_workers.root_sources import bring_root, debian_mirror
+from wheelfarm_workers.roots import Roots
+
+DIGEST = "sha256:" + "a" * 64
+TOOL = """#!/bin/sh
+echo "$@" >> {log}
+case "$1 $2" in
+    "image inspect") exit 1 ;;
+    create*) echo c0ffee ;;
+    export*) cp {image} "$3" ;;
+esac
+"""
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Roots:
+    return Roots(tmp_path / "targets", tmp_path / "cache")
+
+
+def fake(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("debian", "is no source of a target"),
+        ("debootstrap:", "is no source of a target"),
+        ("ftp:x", "is no source of a target"),
+        ("debootstrap:--help", "is not the name of a Debian suite"),
+        ("oci:debian:12", "names no image by its digest"),
+        (f"oci:--all@{DIGEST}", "names no image by its digest"),
+        ("tar:/nowhere/x.tar", "can't be read"),
+    ],
+)
+def test_sources_that_are_none_are_refused(roots: Roots, source: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        bring_root(source, roots)
+
+
+def test_what_is_debootstraps_alone_is_refused_elsewhere(roots: Roots) -> None:
+    with pytest.raises(InputError, match="are for debootstrap"):
+        bring_root("tar:x", roots, packages=["gcc"])
+
+
+def test_an_images_files_are_pulled_once_exported_and_its_container_removed(
+    roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("of the image")
+    with tarfile.open(tmp_path / "image.tar", "w") as archive:
+        archive.add(tmp_path / "file", "usr/file")
+    log = tmp_path / "log"
+    fake(tmp_path / "bin", "podman", TOOL.format(log=log, image=tmp_path / "image.tar"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    sha256 = bring_root(f"oci:example/debian@{DIGEST}", roots)
+    assert (roots.root(sha256).folder / "usr" / "file").read_text() == "of the image"
+    verbs = [line.split()[0] for line in log.read_text().splitlines()]
+    assert verbs == ["image", "pull", "create", "export", "rm"]
+
+
+def test_without_podman_and_docker_an_image_cannot_be_had(
+    roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SandboxUnavailable, match="Neither podman nor docker") as error:
+        bring_root(f"oci:debian@{DIGEST}", roots)
+    assert "apt-get install podman" in error.value.hint
+
+
+def test_the_mirror_is_apts_own_first_one_that_is_not_for_security(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(tmp_path, "apt-get", "#!/bin/sh\nprintf 'http://m.example/debian-security/\\nhttp://m.example/debian/\\n'\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert debian_mirror() == "http://m.example/debian"
+
+
+def test_without_a_mirror_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path, "apt-get", "#!/bin/sh\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(SandboxUnavailable, match="apt has no mirror"):
+        debian_mirror()
