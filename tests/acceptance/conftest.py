@@ -186,6 +186,31 @@ def home() -> Iterator[Home]:
         yield made
 
 
+@pytest.fixture
+def held_home(home: Home) -> Iterator[Home]:
+    """A fresh home whose farm runs on between its commands, for tests with several of them."""
+    with held_farm(home):
+        yield home
+
+
+@contextmanager
+def held_farm(home: Home) -> Iterator[Mapping[str, str]]:
+    """Keep the home's farm running between its commands: the addresses of the `farm` and (`url`) of its source index,
+    and the `token`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.held_farm"],
+        env={**home.environment, "PYTHONPATH": str(Path.cwd())},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin and process.stdout
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.stdin.close()
+
+
 @contextmanager
 def open_home(upstream: Upstream) -> Iterator[Home]:
     """A fresh home; whatever its commands started must be gone soon after they ended."""

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import Home, open_home
+from tests.acceptance.conftest import Home, held_farm, open_home
 from tests.acceptance.test_policy import with_policy
-from tests.acceptance.test_upstreams import held_farm
 from tests.support.projects import Project
 from tests.support.upstream import Upstream
 

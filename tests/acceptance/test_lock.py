@@ -9,23 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 from uv import find_uv_bin
 
-from tests.acceptance.conftest import Home, open_home, wait_until
+from tests.acceptance.conftest import Home, held_farm, open_home, wait_until
 from tests.support.projects import Project
 
-SERVE = """
-import json, os, sys
-from wheelfarm.embedded import attached
-from wheelfarm.settings import Settings
-
-with attached(Settings.from_environment(os.environ)) as farm:
-    print(json.dumps([farm.url, farm.token]), flush=True)
-    sys.stdin.read()
-"""
 FORMATS = ["pylock.toml", "requirements.lock.txt"]
 INSTALLERS = ["uv", "pip"]
 
@@ -33,14 +23,8 @@ INSTALLERS = ["uv", "pip"]
 @contextmanager
 def remote(home: Home) -> Iterator[dict[str, str]]:
     """The farm of a home, for clients elsewhere: the settings that lead to it."""
-    command = [sys.executable, "-c", SERVE]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=home.environment, **pipes) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        url, token = json.loads(process.stdout.readline())
-        yield {"WHEELFARM_URL": url, "WHEELFARM_TOKEN": token}
-        process.stdin.close()
+    with held_farm(home) as told:
+        yield {"WHEELFARM_URL": told["farm"], "WHEELFARM_TOKEN": told["token"]}
 
 
 def tool(home: Home, *words: str | Path, **more: str) -> "subprocess.CompletedProcess[str]":
@@ -229,34 +213,34 @@ def test_nothing_that_the_farm_did_not_write_is_overwritten(home: Home) -> None:
     assert home.farm_log() == ""
 
 
-def test_hashed_requirements_are_rewritten_and_their_sdists_proven(home: Home) -> None:
+def test_hashed_requirements_are_rewritten_and_their_sdists_proven(held_home: Home) -> None:
     app, library = Project(name="app", requires_dist=["library"]), Project(name="library")
-    home.upstream.add(app, library, Project(name="library", version="2.0"))
+    held_home.upstream.add(app, library, Project(name="library", version="2.0"))
     wheel = "11" * 32
     lines = f"app==1.0 --hash=sha256:{sha256_of(app.sdist())} \\\n    --hash=sha256:{wheel}\n"
     lines += f"library==1.0 --hash=sha512:{'22' * 64} --hash=sha256:{sha256_of(library.sdist())}\n"
     lines += f"absent==3 ; sys_platform == 'win32' --hash=sha256:{wheel}\n"
-    (home.root / "upstream.txt").write_text(f"--require-hashes\n{lines}")
-    (home.root / "wheels.txt").write_text(f"app==1.0 --hash=sha256:{wheel}\n")
+    (held_home.root / "upstream.txt").write_text(f"--require-hashes\n{lines}")
+    (held_home.root / "wheels.txt").write_text(f"app==1.0 --hash=sha256:{wheel}\n")
 
-    done = home.run("lock", "-r", "upstream.txt")
-    refused = home.run("lock", "-r", "wheels.txt", "-o", "pylock.other.toml")
+    done = held_home.run("lock", "-r", "upstream.txt")
+    refused = held_home.run("lock", "-r", "wheels.txt", "-o", "pylock.other.toml")
 
     assert done.code == 0, done.err
-    text = text_of(home, "pylock.toml")
+    text = text_of(held_home, "pylock.toml")
     assert sha256_of(app.sdist()) not in text
-    assert sorted(path.parent.name for path in home.store.glob("wheels/*/*.whl")) == sorted(
+    assert sorted(path.parent.name for path in held_home.store.glob("wheels/*/*.whl")) == sorted(
         line.split('"')[1] for line in text.splitlines() if line.startswith("hashes")
     )
     assert "absent" not in text
     assert (refused.code, "app-1.0.tar.gz" in refused.err) == (14, True)
     assert "hash of a wheel" in refused.err
-    assert not (home.root / "pylock.other.toml").exists()
-    (home.root / "pylock.toml").unlink()
-    foreign_lock(home, app, library)
-    assert home.run("lock", "-r", "pylock.toml", "-o", "pylock.wheels.toml").code == 0
-    assert sha256_of(app.sdist()) not in text_of(home, "pylock.wheels.toml")
-    installed_by(home, "uv", "pylock.wheels.toml")
+    assert not (held_home.root / "pylock.other.toml").exists()
+    (held_home.root / "pylock.toml").unlink()
+    foreign_lock(held_home, app, library)
+    assert held_home.run("lock", "-r", "pylock.toml", "-o", "pylock.wheels.toml").code == 0
+    assert sha256_of(app.sdist()) not in text_of(held_home, "pylock.wheels.toml")
+    installed_by(held_home, "uv", "pylock.wheels.toml")
 
 
 def foreign_lock(home: Home, *projects: Project) -> None:
@@ -269,28 +253,30 @@ def foreign_lock(home: Home, *projects: Project) -> None:
     (home.root / "pylock.toml").write_text(text)
 
 
-def test_a2_lock_whose_wheels_require_what_it_has_not_is_refused_by_name(home: Home) -> None:
+def test_a2_lock_whose_wheels_require_what_it_has_not_is_refused_by_name(held_home: Home) -> None:
     liar = Project(name="liar", requires_dist=["old"], wheel_tells={"requires_dist": ["new", "old>1"]})
     old = Project(name="old")
-    home.upstream.add(liar, old, Project(name="new"), Project(name="old", version="2.0"))
-    foreign_lock(home, liar, old)
+    held_home.upstream.add(liar, old, Project(name="new"), Project(name="old", version="2.0"))
+    foreign_lock(held_home, liar, old)
 
     for verb in (["install", "--venv", "env"], ["lock", "-o", "pylock.new.toml"], ["install", "--venv", "env"]):
-        refused = home.run(*verb, "--json", "-r", "pylock.toml")
+        refused = held_home.run(*verb, "--json", "-r", "pylock.toml")
         assert (refused.code, refused.json["error"]) == (18, "not-closed"), refused.err
         assert "liar==1.0 requires new, and it is not in the set" in refused.err
         assert "liar==1.0 requires old>1, and the set has old==1.0" in refused.err
         assert "wheelfarm lock" in refused.json["hint"]
-    assert not (home.root / "pylock.new.toml").exists()
-    assert not list((home.root / "env").glob("lib/*/site-packages/liar"))
+    assert not (held_home.root / "pylock.new.toml").exists()
+    assert not list((held_home.root / "env").glob("lib/*/site-packages/liar"))
 
     for _ in range(2):
-        taken = home.run("install", "--venv", "env", "--allow-unclosed", "-r", "pylock.toml")
+        taken = held_home.run("install", "--venv", "env", "--allow-unclosed", "-r", "pylock.toml")
         assert taken.code == 0, taken.err
         assert "note: liar==1.0 requires new, and it is not in the set" in taken.err
-    assert home.run("install", "--venv", "env", "-r", "pylock.toml").code == 18, "what is remembered is judged, too"
-    assert home.run("lock", "liar", "-o", "pylock.new.toml").code == 0
-    assert home.run("install", "--venv", "env", "-r", "pylock.new.toml").out.split() == ["new==1.0", "old==2.0"]
+    assert held_home.run("install", "--venv", "env", "-r", "pylock.toml").code == 18, (
+        "what is remembered is judged, too"
+    )
+    assert held_home.run("lock", "liar", "-o", "pylock.new.toml").code == 0
+    assert held_home.run("install", "--venv", "env", "-r", "pylock.new.toml").out.split() == ["new==1.0", "old==2.0"]
 
 
 def uv_lock(home: Home, project: str, files: Mapping[str, str] | None = None) -> None:
@@ -317,36 +303,36 @@ dev = ["linter"]
 """
 
 
-def test_uv_lock_is_taken_as_it_stands_with_extras_and_groups(home: Home) -> None:
-    home.upstream.add(*(Project(name=name) for name in ("app", "absent", "webby", "linter")))
-    uv_lock(home, PROJECT)
-    home.upstream.add(Project(name="app", version="2.0"))
+def test_uv_lock_is_taken_as_it_stands_with_extras_and_groups(held_home: Home) -> None:
+    held_home.upstream.add(*(Project(name=name) for name in ("app", "absent", "webby", "linter")))
+    uv_lock(held_home, PROJECT)
+    held_home.upstream.add(Project(name="app", version="2.0"))
 
-    plain = home.run("lock", "-r", "project/uv.lock")
-    more = home.run("install", "--venv", "env", "-r", "project/uv.lock", "--all-extras", "--group", "dev")
-    unknown = home.run("install", "--venv", "env", "-r", "project/uv.lock", "--extra", "nope")
+    plain = held_home.run("lock", "-r", "project/uv.lock")
+    more = held_home.run("install", "--venv", "env", "-r", "project/uv.lock", "--all-extras", "--group", "dev")
+    unknown = held_home.run("install", "--venv", "env", "-r", "project/uv.lock", "--extra", "nope")
 
     assert (plain.code, more.code, unknown.code) == (0, 0, 2), plain.err + more.err + unknown.err
-    assert text_of(home, "pylock.toml").count("[[packages]]") == 1
+    assert text_of(held_home, "pylock.toml").count("[[packages]]") == 1
     assert sorted(more.out.split()) == ["app==1.0", "linter==1.0", "webby==1.0"]
     assert "nope" in unknown.err
 
 
-def test_locked_project_is_taken_while_its_lock_is_current(home: Home) -> None:
-    home.upstream.add(*(Project(name=name) for name in ("app", "absent", "webby", "linter", "late")))
-    marker = home.root / "marker"
+def test_locked_project_is_taken_while_its_lock_is_current(held_home: Home) -> None:
+    held_home.upstream.add(*(Project(name=name) for name in ("app", "absent", "webby", "linter", "late")))
+    marker = held_home.root / "marker"
     backend = f'[build-system]\nrequires = []\nbuild-backend = "evil"\nbackend-path = ["."]\n{PROJECT}'
-    uv_lock(home, backend, {"evil.py": f"open({str(marker)!r}, 'w')\n"})
+    uv_lock(held_home, backend, {"evil.py": f"open({str(marker)!r}, 'w')\n"})
     marker.unlink(missing_ok=True)
 
-    current = home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked", "--extra", "web")
-    (home.root / "project" / "pyproject.toml").write_text(backend.replace('"app"', '"app", "late"'))
-    stale = home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
+    current = held_home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked", "--extra", "web")
+    (held_home.root / "project" / "pyproject.toml").write_text(backend.replace('"app"', '"app", "late"'))
+    stale = held_home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
     dynamic = backend.replace('dependencies = ["app"', 'dynamic = ["dependencies"]\nx = ["app"')
-    (home.root / "project" / "pyproject.toml").write_text(dynamic)
-    untold = home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
-    (home.root / "project" / "uv.lock").unlink()
-    without = home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
+    (held_home.root / "project" / "pyproject.toml").write_text(dynamic)
+    untold = held_home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
+    (held_home.root / "project" / "uv.lock").unlink()
+    without = held_home.run("install", "--venv", "env", "-r", "project/pyproject.toml", "--locked")
 
     assert current.code == 0, current.err
     assert sorted(current.out.split()) == ["app==1.0", "webby==1.0"]

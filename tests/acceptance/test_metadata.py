@@ -1,7 +1,6 @@
 """Metadata: stock resolvers run no hook against the farm's source index, and what a build tells is the truth."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import httpx
 import pytest
 from uv import find_uv_bin
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import Home, held_farm, wait_until
 from tests.support.projects import Project
 from wheelfarm_services.metadata_comparison import metadata_differences
 
@@ -68,23 +67,9 @@ class SourceIndex:
 @contextmanager
 def source_index(home: Home) -> Iterator[SourceIndex]:
     """The home's farm, kept running."""
-    holder = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.held_farm"],
-        env={**home.environment, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout and holder.stdin
-    try:
-        told = json.loads(holder.stdout.readline())
+    with held_farm(home) as told:
         parts = urlsplit(told["url"])
-        url = parts._replace(netloc=f"__token__:{told['token']}@{parts.netloc}").geturl()
-        yield SourceIndex(url=url, home=home)
-    finally:
-        holder.stdin.close()
-        assert holder.wait(timeout=30) == 0
-        holder.stdout.close()
+        yield SourceIndex(url=parts._replace(netloc=f"__token__:{told['token']}@{parts.netloc}").geturl(), home=home)
 
 
 def hooked(home: Home) -> str:

@@ -5,17 +5,14 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from urllib.parse import quote
 
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Done, Home, open_home
+from tests.acceptance.conftest import Done, Home, held_farm, open_home
 from tests.support.projects import Project
 from tests.support.quirks import JSON, QUIRKS, Quirk, QuirkyIndex
 from tests.support.tables import Table, cells_of, tables
@@ -64,23 +61,6 @@ def findings(write_docs: bool) -> Iterator[Mapping[str, Table]]:
     if write_docs:
         for heading, table in found.items():
             table.write([quirk.what for quirk in QUIRKS[heading]])
-
-
-@contextmanager
-def held_farm(home: Home) -> Iterator[Mapping[str, str]]:
-    """Keep the home's farm running between its commands; where its source index is, and the token."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.held_farm"],
-        env=home.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin and process.stdout
-        try:
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.stdin.close()
 
 
 def file_url(told: Mapping[str, str], project: Project, sha256: str) -> str:
@@ -161,28 +141,28 @@ def index_url(upstream: Upstream) -> dict[str, object]:
     return {"url": upstream.url, "retries": 0}
 
 
-def test_a3_version_with_wheels_only_is_skipped_and_named(home: Home) -> None:
-    home.upstream.add(Project(name="app", version="1.0"))
-    home.upstream.add_file("app", "app-2.0-py3-none-any.whl", b"no wheel")
+def test_a3_version_with_wheels_only_is_skipped_and_named(held_home: Home) -> None:
+    held_home.upstream.add(Project(name="app", version="1.0"))
+    held_home.upstream.add_file("app", "app-2.0-py3-none-any.whl", b"no wheel")
 
-    assert versions(install(home, "app")) == {"app": "1.0"}
-    done = install(home, "app>=2")
+    assert versions(install(held_home, "app")) == {"app": "1.0"}
+    done = install(held_home, "app>=2")
     assert (done.code, done.json["error"]) == (12, "no-sdist")
     assert "source distribution" in done.err
     assert "2.0" in done.err
 
 
-def test_a5_direct_wheel_is_refused_wherever_it_is_named(home: Home) -> None:
-    wheel = f"helper @ {home.upstream.url.removesuffix('simple/')}files/helper-1.0-py3-none-any.whl"
-    home.upstream.add(
+def test_a5_direct_wheel_is_refused_wherever_it_is_named(held_home: Home) -> None:
+    wheel = f"helper @ {held_home.upstream.url.removesuffix('simple/')}files/helper-1.0-py3-none-any.whl"
+    held_home.upstream.add(
         Project(name="app", build_requires=[wheel]), Project(name="asks", asks=[wheel]), Project(name="needs-it")
     )
-    home.upstream.add_file("helper", "helper-1.0-py3-none-any.whl", b"no wheel")
+    held_home.upstream.add_file("helper", "helper-1.0-py3-none-any.whl", b"no wheel")
 
     for requirement in (wheel, "app", "asks"):
-        done = install(home, requirement)
+        done = install(held_home, requirement)
         assert (done.code, done.json["error"]) == (3, "direct-reference"), done.err
-    assert not [path for path in home.upstream.requests if "helper" in path]
+    assert not [path for path in held_home.upstream.requests if "helper" in path]
 
 
 def test_a6_e1_index_of_the_farm_answers_as_an_index_should(home: Home) -> None:

@@ -1,5 +1,5 @@
-"""`python -m tests.support.held_farm`: keeps this environment's embedded farm running, and tells where its source
-index is, until its stdin ends."""
+"""`python -m tests.support.held_farm`: keeps this environment's embedded farm running, and tells where it and its
+source index are, until its stdin ends."""
 
 import json
 import os
@@ -18,7 +18,8 @@ def main() -> None:
     with attached(settings) as embedded, Farm(embedded.url, embedded.token, check=embedded.check) as farm:
         target = host_target(Path(sys.executable), sandbox=settings.sandbox, memory=settings.cache / "targets")
         farm.register(target)
-        print(json.dumps({"url": embedded.url + source_index_path(target), "token": embedded.token}), flush=True)
+        told = {"farm": embedded.url, "url": embedded.url + source_index_path(target), "token": embedded.token}
+        print(json.dumps(told), flush=True)
         sys.stdin.read()
 
 
