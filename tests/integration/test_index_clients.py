@@ -1,18 +1,22 @@
 """Stock pip and uv against the index: what works with each is what docs/wheel-index.md says."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.index_farm import TARGET, Client, Served, publish, served, static_files
+from tests.support.s3 import Bucket
 from tests.support.tables import Table, tables
 from tests.unit.test_api import TOKEN, Farm
 from wheelfarm.index_change import Action
 from wheelfarm_services import layout
 from wheelfarm_services.wheel_index import WheelIndex
 from wheelfarm_services.wheel_index.curation import Curation
+from wheelfarm_services.wheel_index.page import SIMPLE_JSON
 
 PAGE = "wheel-index.md"
 HEADING = "What works with which client"
@@ -189,3 +193,32 @@ def test_what_works_with_which_client(shop: Shop, findings: Table, tmp_path: Pat
 def test_table_has_a_row_for_every_check_and_no_other(write_docs: bool) -> None:
     (table,) = tables(PAGE, [HEADING]).values()
     assert write_docs or list(table.rows()) == ROWS
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_bare_bucket_serves_its_flat_page_to_everybody_it_lets_read(bucket: Bucket, tmp_path: Path, name: str) -> None:
+    store = bucket.store()
+    publish(store, "app", requires=["local"])
+    publish(store, "local", "1.0+cc")
+    WheelIndex(store).pages.render_stale()
+    readable = [f"arn:aws:s3:::{bucket.name}/some/prefix/{folder}/*" for folder in ("flat", "simple", "wheels")]
+    rule = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": readable}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+    bucket.client.put_bucket_policy(Bucket=bucket.name, Policy=policy)
+
+    page = f"{bucket.endpoint}/{bucket.name}/some/prefix/{layout.flat_page(TARGET)}"
+    done = Client(name=name, home=tmp_path).install(["--no-index", "--find-links", page], "app")
+    assert done.wheels == {"app-1.0": "1", "local-1.0+cc": "1"}, done.said
+    answers = {key: httpx.get(page.replace(layout.flat_page(TARGET), key)) for key in PUBLIC}
+    for key, media_type in PUBLIC.items():
+        assert answers[key].headers["content-type"] == media_type
+        assert answers[key].headers["cache-control"] == "no-cache"
+    assert httpx.get(page.replace("flat/", "manifests/")).status_code == 403
+
+
+PUBLIC = {
+    layout.project_page(TARGET, "app", "html"): "text/html",
+    layout.project_page(TARGET, "app", "json"): SIMPLE_JSON,
+    layout.root_page(TARGET, "html"): "text/html",
+    layout.flat_page(TARGET, "json"): SIMPLE_JSON,
+}
