@@ -80,6 +80,9 @@ class Settings:
     """Whether a line of those logs is text or a JSON object."""
     metrics: str = ""
     """HOST:PORT where a service, a reconciler or a worker tells its metrics, to whoever asks; not given: nowhere."""
+    on_demand: str = ""
+    """For services: patterns of the targets, with commas between, whose index has built what it lacks for whoever asks
+    and may (docs/clients.md)."""
     worker: str = ""
     """The worker's name. One that is given again says that its former bearer is dead: its jobs are taken back."""
 
@@ -294,6 +297,10 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "upstreams": _path,
     "offline": _switch,
     "worker": _matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "letters, digits, . _ and -, 100 at most"),
+    "on_demand": _matching(
+        re.compile(r"[A-Za-z0-9._*?\[\]!-]+(,[A-Za-z0-9._*?\[\]!-]+)*"),
+        "patterns of target names, such as host-*,el9-*",
+    ),
     "tokens": _path,
     "audit": _path,
 }

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from wheelfarm.errors import WheelfarmError
+from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.listening import DEFAULT_ADDRESS, Address
 from wheelfarm.settings import Settings, require_all
 from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
-from wheelfarm_services.assembly import assemble
+from wheelfarm_services.assembly import Assembly, assemble
 from wheelfarm_services.audit import keep_audit
 from wheelfarm_services.configuration_check import configuration_checks
 from wheelfarm_services.http_server import HttpServer
@@ -21,6 +21,7 @@ from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.logs import configure_logs, log_to_stderr
 from wheelfarm_services.metrics import LedgerMetrics
 from wheelfarm_services.metrics_server import metrics_told
+from wheelfarm_services.on_demand import OnDemand, builder
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.refusal import refuse
@@ -69,6 +70,7 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         fleet=parts.fleet,
         access=Access(settings.token, _given(settings.tokens)),
         limits=RateLimits(parts.redis),
+        on_demand=_on_demand(settings, parts, listener),
     )
     if reconciles:
         parts.reconciler.start()
@@ -79,6 +81,34 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
 
 def _safe_address(settings: Settings, listen: str) -> None:
     Address.parse(listen).require_safe(settings.token or settings.tokens.name)
+
+
+def _on_demand(settings: Settings, parts: Assembly, listener: socket.socket) -> OnDemand | None:
+    """Builds on demand, where they are wanted, by this very API."""
+    if not settings.on_demand:
+        return None
+    return OnDemand(
+        settings.on_demand.split(","),
+        redis=parts.redis,
+        store=parts.store,
+        fleet=parts.fleet,
+        limits=RateLimits(parts.redis),
+        build=builder(_own_url(settings, listener), settings),
+    )
+
+
+def _own_url(settings: Settings, listener: socket.socket) -> str:
+    """Where this API is reached from this machine. Raises InputError for a unix socket, which uv can't ask."""
+    if listener.family == socket.AF_UNIX:
+        if settings.url:
+            return settings.url
+        raise InputError(
+            "WHEELFARM_ON_DEMAND needs an API that uv can ask, and this one listens on a unix socket.",
+            hint="Set WHEELFARM_URL to where the API is reached by HTTP.",
+        )
+    host, port = listener.getsockname()[:2]
+    known = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (compared, not bound)
+    return f"http://{Address(host=known, port=port)}"
 
 
 def _given(path: Path) -> Path | None:

@@ -27,6 +27,8 @@ from wheelfarm_services.job_routes import job_operations
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_routes import local_operations
 from wheelfarm_services.log_reader import LogReader
+from wheelfarm_services.on_demand import OnDemand
+from wheelfarm_services.on_demand_routes import building_on_demand
 from wheelfarm_services.operation import Answer, Operation, routes_of
 from wheelfarm_services.overview import overview_operations
 from wheelfarm_services.rate_limits import RateLimits
@@ -60,6 +62,7 @@ class Services:
     fleet: Fleet
     access: Access
     limits: RateLimits | None = None
+    on_demand: OnDemand | None = None
     streams: EventStreams = field(default_factory=EventStreams)
 
 
@@ -101,6 +104,8 @@ def operations_of(services: Services) -> list[Operation]:
         *local_operations(store, services.accounts, tenancy),
         *forecast_operations(store, ledger, services.sources, requests, tenancy),
     ]
+    if services.on_demand is not None:
+        operations = building_on_demand(operations, services.on_demand)
     return [*operations, _description(operations)]
 
 
