@@ -84,6 +84,7 @@ class Finisher:
             root=ground.root,
             limits=self._limits,
             mounts=(
+                *ground.mounts,
                 Mount(source=self._tools.folder, target=MOUNTED_AT),
                 Mount(source=checked.path, target="/in/wheel"),
             ),
