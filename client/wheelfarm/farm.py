@@ -432,7 +432,7 @@ class Farm:
 
     def _unreachable(self, error: Exception) -> FarmUnavailable:
         return FarmUnavailable(
-            f"The farm at {self.url} does not answer: {str(error) or type(error).__name__}.",
+            f"The farm at {self.url} does not answer: {str(error).rstrip('.') or type(error).__name__}.",
             hint="Finished wheels are kept: the same command goes on where this one stopped.",
         )
 

@@ -19,18 +19,20 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_NOTICED_S = 3.0
 
 
 def open_patiently(open_now: Callable[[], Store], *, patience_s: float) -> Store:
     """A store that is opened when it can be: the farm's services may be about to make it, or its server to start."""
-    deadline, told = time.monotonic() + patience_s, False
+    began, told = time.monotonic(), False
     while True:
         try:
             return open_now()
         except FarmUnavailable as error:
-            if time.monotonic() > deadline:
+            waited_s = time.monotonic() - began
+            if waited_s > patience_s:
                 raise
-            if not told:
+            if waited_s > _NOTICED_S and not told:
                 told = True
                 logger.warning("the store is waited for", extra={"reason": error.message})
         time.sleep(_FIRST_PAUSE_S)

@@ -165,7 +165,9 @@ def leave(command: Command, asked: Asked, requirements: Requirements, target: Ta
         command.answer({"request": None, "jobs": 0}, [])
         return
     ready = sum(status.jobs[job].state.final for job in status.requested)
-    command.reporter.say(f"{len(status.requested)} wheels for {target.name}, {ready} of them there: wheelfarm wait ID")
+    command.reporter.say(
+        f"{len(status.requested)} wheels for {target.name}, {ready} of them there: wheelfarm wait {status.id[:8]}"
+    )
     command.answer({"request": status.id, "jobs": len(status.requested)}, [status.id])
 
 
