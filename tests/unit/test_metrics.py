@@ -9,12 +9,14 @@ import pytest
 
 from tests.deployment.test_monitoring import ledger_metrics
 from tests.support.values import make_worker_record
-from wheelfarm.errors import FarmUnavailable, InputError
+from wheelfarm.errors import FarmUnavailable, InputError, UpstreamError
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.metrics import REGISTRY, LedgerMetrics, exposition, measured_store, phase, target_of
 from wheelfarm_services.metrics_server import metrics_told
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.upstreams.http_index import HttpIndex
+from wheelfarm_services.upstreams.settings import UpstreamSettings
 
 
 def value(name: str, **labels: str) -> float:
@@ -93,3 +95,18 @@ def test_without_an_address_nothing_is_told() -> None:
 def test_address_that_is_taken_is_refused() -> None:
     with metrics_told("127.0.0.1:0") as address, pytest.raises(InputError), metrics_told(address):
         pass
+
+
+def test_upstreams_are_observed_by_name_and_outcome() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/away/"):
+            raise httpx.ConnectError("away", request=request)
+        return httpx.Response(404)
+
+    settings = UpstreamSettings(name="observed", url="https://index.example/simple", retries=0)
+    index = HttpIndex(settings, transport=httpx.MockTransport(answer), inside=lambda _: False)
+    assert index.page("absent").page is None
+    with pytest.raises(UpstreamError):
+        index.page("away")
+    for outcome in ("4xx", "error"):
+        assert value("wheelfarm_upstream_seconds_count", upstream="observed", outcome=outcome) == 1

@@ -8,14 +8,15 @@ told from a break.
 import email.utils
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
 import httpx
 
 from wheelfarm.errors import UpstreamError
+from wheelfarm_services.metrics import UPSTREAM_SECONDS, status_class
 from wheelfarm_services.upstreams.credentials import Credentials, credentials_of
 from wheelfarm_services.upstreams.inside import is_inside
 from wheelfarm_services.upstreams.listing import redacted
@@ -107,6 +108,7 @@ class StrictHttp:
 
         return self.persistently(once, what)
 
+    @contextmanager
     def open(
         self,
         url: str,
@@ -115,13 +117,21 @@ class StrictHttp:
         encoding: str,
         conditions: Mapping[str, str] | None = None,
         prebuilt: bool = False,
-    ) -> AbstractContextManager[httpx.Response]:
+    ) -> Iterator[httpx.Response]:
         """One attempt at a URL, its body yet to be read; with `prebuilt` it may be a wheel's."""
         self._pace.wait()
         given = {name: value for name, value in (conditions or {}).items() if value}
         headers = {"Accept": accept, "Accept-Encoding": encoding, **given}
         auth = self._credentials.auth if _origin(httpx.URL(url)) == _origin(self._url) else None
-        return self._http.stream("GET", url, headers=headers, auth=auth, extensions={_PREBUILT: prebuilt})
+        asked = self._http.stream("GET", url, headers=headers, auth=auth, extensions={_PREBUILT: prebuilt})
+        began, outcome = time.monotonic(), "error"
+        with ExitStack() as stack:
+            try:
+                answer = stack.enter_context(asked)
+                outcome = status_class(answer.status_code)
+            finally:
+                UPSTREAM_SECONDS.labels(self._settings.name, outcome).observe(time.monotonic() - began)
+            yield answer
 
     def persistently(self, once: Callable[[], T], what: str) -> T:
         """What `once` returns, tried again after a pause while the network or the upstream fails in a passing way."""
