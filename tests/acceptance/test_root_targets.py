@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,7 @@ def test_missing_compiler_and_missing_python_are_told_with_what_to_install(farm:
     nowhere = farm.run("target", "add", "bare", "--from", f"tar:{bare}", "--python", "/opt/python/bin/python3")
     assert (nowhere.code, "no Python that runs at /opt/python/bin/python3" in nowhere.err) == (7, True), nowhere.err
     assert sorted(path.stem for path in definitions(farm).glob("*.toml")) == sorted(NAMES)
+    assert len(list((definitions(farm) / "roots").iterdir())) == 1  # what was brought in vain is gone
 
 
 def test_worker_serves_defined_targets_and_clients_name_them(farm: Home) -> None:
@@ -174,10 +176,30 @@ def test_portable_target_repairs_what_it_builds_and_grafts_its_libraries(farm: H
             told = json.loads(wheel.read(sbom))
         assert len(grafted) == 1
         assert any(str(one.get("purl", "")).startswith("pkg:deb/debian/libgmp10") for one in told["components"])
+        leave_manylinux_out(farm)
         refused = farm.run("build", "hollow", "--target", "portable")
         assert (refused.code, "is for one platform and has nothing of it" in refused.err) == (23, True), refused.err
     finally:
         farm.run("target", "remove", "portable")
+
+
+def leave_manylinux_out(farm: Home) -> None:
+    """no-manylinux comes into an environment whose interpreter uv has asked already (uv#10832)."""
+    if f"cp{sys.version_info.major}{sys.version_info.minor}" != PYTHON:
+        return
+    into = ("--venv", "strict", "--python", sys.executable)
+    first = farm.run("install", "gmp", "--target", "portable", *into)
+    assert first.code == 0, first.err
+    (packages,) = (farm.root / "strict").glob("lib/python*/site-packages")
+    (packages / "_manylinux.py").write_text("def manylinux_compatible(*_):\n    return False\n")
+    portable = farm.run("install", "native", "--target", "portable", *into)
+    assert (portable.code, "does not take what was built for portable" in portable.err) == (47, True), portable.err
+    assert f"debian12 ({PYTHON}" in portable.err
+    assert not list(packages.glob("native*"))
+    native = farm.run("install", "native", "--target", "debian12", *into)
+    assert native.code == 0, native.err
+    (info,) = packages.glob("native-*.dist-info")
+    assert f"-linux_{os.uname().machine}" in (info / "WHEEL").read_text()
 
 
 def test_what_compiled_wheels_need_is_told_with_the_line_that_installs_it(farm: Home) -> None:

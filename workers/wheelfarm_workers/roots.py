@@ -4,7 +4,8 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from wheelfarm.digest import sha256_of_file
@@ -66,6 +67,18 @@ class Roots:
             return self.keep(tree)
         finally:
             remove_tree(tree)
+
+    @contextmanager
+    def kept_if_well(self) -> Iterator[None]:
+        """Remove again what is brought meanwhile, unless all goes well."""
+        before = set(self._archives.glob("*.tar"))
+        try:
+            yield
+        except BaseException:
+            for archive in set(self._archives.glob("*.tar")) - before:
+                archive.unlink()
+                remove_tree(self._cache / archive.stem[:40])
+            raise
 
     def scratch(self) -> Path:
         """A folder for what is half-finished, on the file system of the unpacked ones."""

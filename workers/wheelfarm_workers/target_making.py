@@ -47,7 +47,7 @@ def add(name: str, draft: str, arch: str, python: str, interpreter: str, no_chec
         settings = Settings.from_environment(os.environ)
         roots = Roots(settings.targets, settings.cache / "roots")
         distributions = _distributions(settings)
-        with _back_ends(settings) as back_ends:
+        with roots.kept_if_well(), _back_ends(settings) as back_ends:
             drafted = parse_definition(draft, name=name, origin=f"target {name}")
             if interpreter or drafted.made_from.startswith("python:"):
                 definition = _on_distribution(drafted, interpreter, arch, python, roots, distributions, back_ends)
