@@ -9,6 +9,7 @@ from socket import socket
 
 from prometheus_client.registry import Collector
 
+from wheelfarm.errors import InputError
 from wheelfarm.listening import Address
 from wheelfarm_services.metrics import MEDIA_TYPE, exposition
 
@@ -62,7 +63,7 @@ def metrics_told(address: str, ledger: Collector | None = None) -> Iterator[str]
     if not address:
         yield ""
         return
-    server = _Server(Address.parse(address).bind(), ledger)
+    server = _Server(_listener(address), ledger)
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     told = str(Address(host=Address.parse(address).host, port=server.server_address[1]))
@@ -73,3 +74,11 @@ def metrics_told(address: str, ledger: Collector | None = None) -> Iterator[str]
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _listener(address: str) -> socket:
+    try:
+        return Address.parse(address).bind()
+    except InputError as error:
+        hint = "Give each process of a machine a WHEELFARM_METRICS of its own."
+        raise InputError(f"Metrics can't be told: {error.message}", hint=hint) from error

@@ -93,8 +93,10 @@ def test_without_an_address_nothing_is_told() -> None:
 
 
 def test_address_that_is_taken_is_refused() -> None:
-    with metrics_told("127.0.0.1:0") as address, pytest.raises(InputError), metrics_told(address):
-        pass
+    with metrics_told("127.0.0.1:0") as address:
+        with pytest.raises(InputError, match="Metrics can't be told") as refused, metrics_told(address):
+            pass
+        assert "WHEELFARM_METRICS" in refused.value.hint
 
 
 def test_upstreams_are_observed_by_name_and_outcome() -> None:
