@@ -1,9 +1,9 @@
 """Build on demand: stock pip and uv, and nothing else, against a farm that has nothing yet."""
 
-import json
 import re
 import subprocess
 import sys
+import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.acceptance.conftest import Home, open_home
+from tests.support.held_farm import held_farm
 from tests.support.projects import Project
 from tests.support.upstream import Upstream
 
@@ -55,19 +56,9 @@ class Index:
 def index() -> Iterator[Index]:
     with Upstream() as upstream, open_home(upstream) as home:
         home.settings["WHEELFARM_ON_DEMAND"] = "host-*"
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.support.held_farm"],
-            env=home.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as farm:
-            assert farm.stdin is not None
-            assert farm.stdout is not None
-            told = json.loads(farm.stdout.readline())
+        with held_farm(home.environment) as told:
             base, target = re.fullmatch(r"(.*)/source/default/([^/]+)/.*", told["url"]).groups()  # type: ignore[union-attr]
             yield Index(home=home, url=f"{base}/simple/{target}/", token=told["token"])
-            farm.stdin.close()
 
 
 def test_pip_installs_what_nobody_has_built(index: Index) -> None:
@@ -119,3 +110,45 @@ def test_installer_waits_for_a_build_that_outlasts_one_request(index: Index, cli
     done = index.install(client, name)
     assert done.returncode == 0, done.stdout + done.stderr + index.home.farm_log()
     assert f"e_{client}-1.0" in index.installed(client)
+
+
+@pytest.mark.slow
+@pytest.mark.index
+@pytest.mark.parametrize(
+    ("client", "package", "variable", "words"),
+    [
+        ("poetry", "poetry", "POETRY_HTTP_BASIC_WHEELFARM", ["add", "--lock", "--no-interaction", "--no-cache"]),
+        ("pdm", "pdm[locked]", "PDM_PYPI", ["add", "--no-self"]),
+    ],
+)
+def test_poetry_and_pdm_lock_what_nobody_has_built(
+    index: Index, client: str, package: str, variable: str, words: list[str]
+) -> None:
+    name = f"f-{client}"
+    index.home.upstream.add(Project(name=name, requires_dist=["f-library"]), Project(name="f-library"))
+    venv.create(index.home.root / "env", with_pip=True)
+    programs = index.home.root / "env" / "bin"
+    subprocess.run([programs / "pip", "install", "-q", package], check=True, capture_output=True)
+    base, target = index.url.rstrip("/").split("/simple/")
+    printed = index.home.run("config", client, "--url", base, "--target", target)
+    project = index.home.root / client
+    project.mkdir()
+    head = '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.11,<4"\n'
+    (project / "pyproject.toml").write_text(head + printed.out)
+    (project / ".pdm-python").write_text(sys.executable)
+    settings = {f"{variable}_USERNAME": "__token__", f"{variable}_PASSWORD": index.token, "PDM_USE_VENV": "0"}
+    settings |= {"PDM_IGNORE_STORED_INDEX": "1", "POETRY_VIRTUALENVS_CREATE": "false"}
+
+    done = subprocess.run(
+        [programs / client, *words, name],
+        cwd=project,
+        env={**index.home.environment, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    lock = (project / f"{client}.lock").read_text()
+    assert (f"f_{client}-1.0-1-py3-none-any.whl" in lock, "f_library-1.0-1-py3-none-any.whl" in lock) == (True, True)
+    assert index.token not in lock + (project / "pyproject.toml").read_text()

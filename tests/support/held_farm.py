@@ -3,7 +3,10 @@ source index are, until its stdin ends."""
 
 import json
 import os
+import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from wheelfarm.embedded import attached
@@ -11,6 +14,22 @@ from wheelfarm.farm import Farm
 from wheelfarm.resolution import source_index_path
 from wheelfarm.settings import Settings
 from wheelfarm.target import host_target
+
+
+@contextmanager
+def held_farm(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """An embedded farm that runs meanwhile, so that no command has to start it: its source index and its token."""
+    command = [sys.executable, "-m", "tests.support.held_farm"]
+    with subprocess.Popen(
+        command, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        try:
+            told: dict[str, str] = json.loads(holder.stdout.readline())
+            yield told
+        finally:
+            holder.stdin.close()
 
 
 def main() -> None:
