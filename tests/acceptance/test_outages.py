@@ -48,15 +48,15 @@ class Heard:
 
 @contextmanager
 def working_farm(home: Home) -> Iterator[SeparateFarm]:
-    """A farm of one worker, which the home's commands use."""
+    """A farm of one worker, which the home's commands use; it counts as living though it is stopped for a while."""
     folder = home.root / "farm"
     folder.mkdir()
-    with separate_farm(folder, home.upstream.url, WHEELFARM_DRAIN_S="0") as farm:
+    with separate_farm(folder, home.upstream.url, WHEELFARM_DRAIN_S="0", WHEELFARM_LEASE_S="300") as farm:
         farm.start_broker()
         farm.start_services()
         worker = farm.start_worker("w1", "--slots", "1")
         home.settings |= farm.client
-        assert wait_until(lambda: "worker serves" in worker.said, 60), farm.logs()
+        assert wait_until(lambda: "w1 " in home.run("status").out, 60), worker.said
         yield farm
 
 
