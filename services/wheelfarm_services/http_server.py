@@ -34,6 +34,14 @@ class HttpServer(uvicorn.Server):
         )
         self._streams = streams
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. What is written is sent at once: an answer's head and body are written apart, and the body would wait
+        for the head to be acknowledged, 40 ms (RFC 896). asyncio sees to that only for sockets made with a protocol."""
+        for listener in sockets or ():
+            if listener.family != socket.AF_UNIX:
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # those accepted inherit it
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then what else is answered."""
         self._streams.end()
