@@ -1,13 +1,15 @@
 """The services: `python -m wheelfarm_services` answers the API and the source index and repairs what crashes leave."""
 
 import os
+import signal
 import socket
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import click
 
-from wheelfarm.errors import InputError, WheelfarmError
+from wheelfarm.errors import FarmUnavailable, InputError, WheelfarmError
 from wheelfarm.listening import DEFAULT_ADDRESS, Address
 from wheelfarm.settings import Settings, require_all
 from wheelfarm_services.access import Access
@@ -74,9 +76,12 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     )
     if reconciles:
         parts.reconciler.start()
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the server ends at it, then raises it again
     with metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)):
         HttpServer(create_app(services), services.streams).run(sockets=[listener])
     parts.reconciler.stop()
+    with suppress(FarmUnavailable):  # another reconciler does it, or the next one to start
+        parts.wheels.pages.render_stale()
 
 
 def _safe_address(settings: Settings, listen: str) -> None:

@@ -119,7 +119,7 @@ def test_second_farm_is_refused_with_what_is_in_its_way(home: Home) -> None:
 @pytest.mark.parametrize(
     ("words", "settings", "reason"),
     [
-        (["--target", "debian12"], {}, "'debian12' is no target of a worker"),
+        (["--target", "debian12"], {}, "knows no target 'debian12'"),
         (["--listen", "nonsense"], {}, "is no address to listen on"),
         ([], {"WHEELFARM_BROKER": "amqp://x"}, "WHEELFARM_BROKER"),
     ],
