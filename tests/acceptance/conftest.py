@@ -157,16 +157,18 @@ class Home:
         return [log.decode(errors="replace") for log in chunks.values()]
 
     def processes(self) -> dict[int, str]:
-        """Everything that runs with this home in its environment, its command line or, in a sandbox, its mounts: pid
-        and command line."""
+        """Everything that runs with this home in its environment, its command line or, in a sandbox, what is mounted:
+        pid and command line. (What is mounted on this home, others' sandboxes of the same moment see, too.)"""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = (folder / "cmdline").read_bytes()
-                told = words + (folder / "environ").read_bytes() + (folder / "mountinfo").read_bytes()
+                told = words + (folder / "environ").read_bytes()
+                mounted = [line.split()[3] for line in (folder / "mountinfo").read_bytes().splitlines()]
             except OSError:
                 continue
-            if int(folder.name) != os.getpid() and str(self.root).encode() in told and words:
+            is_here = str(self.root).encode() in told or any(self.root.name.encode() in path for path in mounted)
+            if int(folder.name) != os.getpid() and is_here and words:
                 found[int(folder.name)] = words.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
