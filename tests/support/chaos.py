@@ -206,9 +206,10 @@ class Outcome:
 def outcome_of(store: Path, logs: Iterable[str]) -> Outcome:
     """Read a directory store and the logs of all workers."""
     text = "\n".join(logs)
-    manifests = [json.loads(path.read_bytes()) for path in sorted(store.glob("manifests/*"))]
+    kept = DirectoryStore.create(store)  # whose listings leave out what a killed worker was still writing
+    manifests = [json.loads(kept.get(key) or b"") for key in kept.list("manifests/")]
     wheels = [manifest["wheel"] for manifest in manifests]
-    WheelIndex(DirectoryStore.create(store)).pages.render_stale()
+    WheelIndex(kept).pages.render_stale()
     pages = [page.read_text() for page in store.glob("flat/*/index.html")]
     names = [name for page in pages for name in re.findall(r">([^<>]+\.whl)</a>", page)]
     return Outcome(
