@@ -25,6 +25,8 @@ from wheelfarm.supervision import Part, Supervisor, say_on_stderr
 from wheelfarm.target import HOST_QUEUE
 
 _END_S = 0.5
+_GRACE_S = (("services", 10.0),)
+"""Services bring pages up to date as they end."""
 _LISTENED_S = 1.0
 
 
@@ -181,7 +183,7 @@ def main() -> None:
     except WheelfarmError as error:
         keeper.tell(error)
         return
-    keeper.run(parts)
+    keeper.run(parts, grace_s=_GRACE_S)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -76,12 +77,14 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
     )
     if reconciles:
         parts.reconciler.start()
-    signal.signal(signal.SIGTERM, lambda *_: None)  # the server ends at it, then raises it again
-    with metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)):
-        HttpServer(create_app(services), services.streams).run(sockets=[listener])
-    parts.reconciler.stop()
-    with suppress(FarmUnavailable):  # another reconciler does it, or the next one to start
-        parts.wheels.pages.render_stale()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the server ends at it, then raises it again
+    try:
+        with metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)):
+            HttpServer(create_app(services), services.streams).run(sockets=[listener])
+    finally:
+        parts.reconciler.stop()
+        with suppress(FarmUnavailable):  # another reconciler does it, or the next one to start
+            parts.wheels.pages.render_stale()
 
 
 def _safe_address(settings: Settings, listen: str) -> None:

@@ -149,12 +149,28 @@ class Home:
     def farm_log(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in self.root.glob("run/*/*/farm.log"))
 
+    def farm_log_at_rest(self) -> str:
+        """The farm's log once the farm has ended, so that any line more is of another one."""
+        assert wait_until(lambda: not self.processes(), 20), self.processes()
+        return self.farm_log()
+
     def build_logs(self) -> list[str]:
         """The logs in the store, one a run of a job."""
         chunks: dict[Path, bytes] = {}
         for path in sorted(self.store.glob("logs/**/*.gz")):
             chunks[path.parent] = chunks.get(path.parent, b"") + gzip.decompress(path.read_bytes())
         return [log.decode(errors="replace") for log in chunks.values()]
+
+    def flat_pages(self, count: int = 1) -> list[Path]:
+        """The flat pages in the store, one a target, which a farm brings up to date before it ends."""
+        found: list[Path] = []
+
+        def are_there() -> bool:
+            found[:] = sorted(self.store.glob("flat/*/index.html"))
+            return len(found) == count and not list(self.store.glob("stale/*/*"))
+
+        assert wait_until(are_there, 20), found
+        return found
 
     def processes(self) -> dict[int, str]:
         """Everything that runs with this home in its environment, its command line or, in a sandbox, what is mounted:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from tests.acceptance.conftest import Home
-from tests.integration.test_sandbox import wait_until
 from tests.support.projects import Project, backend_project, record_hash
 
 
@@ -106,7 +105,7 @@ def test_repetition_touches_nothing_but_the_store(home: Home) -> None:
     home.upstream.add(Project(name="app", static=False), backend_project())
     home.run("install", "--venv", home.root / "env", "app")
     asked = len(home.upstream.requests)
-    log = home.farm_log()
+    log = home.farm_log_at_rest()
 
     again = home.run("install", "--venv", home.root / "env", "app")
     elsewhere = home.run("install", "--venv", home.root / "other", "app")
@@ -145,7 +144,7 @@ def test_flat_page_names_the_wheels_by_relative_links_and_hashes(home: Home) -> 
     home.upstream.add(Project(name="app"))
     found = home.run("build", "--json", "app").json["wheels"][0]
 
-    (page,) = flat_pages(home, 1)
+    (page,) = home.flat_pages(1)
 
     assert f'href="../../wheels/{found["sha256"]}/{found["filename"]}#sha256={found["sha256"]}"' in page.read_text()
 
@@ -218,7 +217,7 @@ def test_other_interpreter_gets_wheels_of_its_own(home: Home) -> None:
 
     assert (first.code, second.code) == (0, 0), second.err
     same = os.path.realpath(other) == os.path.realpath(sys.executable)
-    flat_pages(home, 1 if same else 2)
+    home.flat_pages(1 if same else 2)
 
 
 def test_code_of_an_sdist_leaves_its_marker_nowhere_outside(home: Home) -> None:
@@ -257,17 +256,5 @@ def test_unconfined_builds_say_so_on_every_line_and_have_an_index_of_their_own(h
     assert done.err
     assert all(line.startswith("[unsandboxed] ") for line in done.err.splitlines())
     assert run_python(home.root / "other", "import app; print(app.VERSION)") == "1.0"
-    pages = [page.parent.name for page in flat_pages(home, 2)]
+    pages = [page.parent.name for page in home.flat_pages(2)]
     assert [page.endswith("-unsandboxed") for page in pages] == [False, True]
-
-
-def flat_pages(home: Home, count: int) -> list[Path]:
-    """The flat pages in the store, one a target, which a farm brings up to date before it ends."""
-    found: list[Path] = []
-
-    def are_there() -> bool:
-        found[:] = sorted(home.store.glob("flat/*/index.html"))
-        return len(found) == count and not list(home.store.glob("stale/*/*"))
-
-    assert wait_until(are_there, 20), found
-    return found

@@ -41,7 +41,7 @@ def test_tree_is_installed_with_its_dependencies_and_stands_on_no_index(home: Ho
 def test_tree_that_did_not_change_is_found_again_without_a_farm(home: Home) -> None:
     Project(name="mine").tree(home.root / "tree")
     install(home, "./tree")
-    log = home.farm_log()
+    log = home.farm_log_at_rest()
 
     again = home.run("install", "--venv", "other", "./tree")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from tests.acceptance.conftest import Home, held_farm, open_home, wait_until
+from tests.acceptance.conftest import Home, held_farm, open_home
 from tests.support.projects import Project
 
 FORMATS = ["pylock.toml", "requirements.lock.txt"]
@@ -55,12 +55,6 @@ def installed_by(home: Home, installer: str, lock: str, **environment: str) -> P
 def versions(home: Home, python: Path, *modules: str) -> list[str]:
     code = f"import {', '.join(modules)}\nprint({', '.join(f'{module}.VERSION' for module in modules)})"
     return tool(home, python, "-c", code).stdout.split()
-
-
-def farm_log_at_rest(home: Home) -> str:
-    """The farm's log once the farm has ended, so that any line more is of another one."""
-    assert wait_until(lambda: not home.processes(), 5.0)
-    return home.farm_log()
 
 
 def sha256_of(data: bytes) -> str:
@@ -129,7 +123,7 @@ def test_same_input_gives_the_same_bytes_until_an_upgrade_is_asked_for(home: Hom
     first = [text_of(home, lock) for lock in FORMATS]
     home.upstream.add(Project(name="library", version="2.0"))
 
-    log = farm_log_at_rest(home)
+    log = home.farm_log_at_rest()
     warm = home.run(*words)
     assert home.farm_log() == log, "a farm was started"
     for path in home.store.glob("locks/*/pylock.toml"):
@@ -162,7 +156,7 @@ def test_version_that_does_no_more_gives_way(home: Home) -> None:
 def test_farms_own_lock_is_installed_without_a_farm_unless_it_is_edited_or_of_another_target(home: Home) -> None:
     home.upstream.add(Project(name="app", requires_dist=["library"]), Project(name="library"))
     home.run("lock", "-o", FORMATS[0], "-o", FORMATS[1], "app")
-    log, asked = farm_log_at_rest(home), len(home.upstream.requests)
+    log, asked = home.farm_log_at_rest(), len(home.upstream.requests)
 
     for lock in FORMATS:
         done = home.run("install", "--venv", f"env-{lock}", "-r", lock)

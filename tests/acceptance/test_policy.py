@@ -216,13 +216,14 @@ def test_build_requirement_that_is_denied_is_planned_and_built_without_and_leave
         Project(name="app", build_requires=["tool"]), Project(name="tool"), Project(name="tool", version="2")
     )
     assert home.run("build", "app").code == 0
-    [page] = home.store.glob("flat/*/index.html")
+    [page] = home.flat_pages()
     assert "tool-2-" in page.read_text()
     policy = with_policy(home, '[[deny]]\nproject = "tool"\nversions = "==2"\nreason = "CVE-1."\n')
 
     assert home.run("build", "app", environment=policy).code == 0
 
     assert home.run("policy", "show", environment=policy).code == 0
+    [page] = home.flat_pages()
     assert "tool-1.0-" in page.read_text()
     assert "tool-2-" not in page.read_text()
     assert "tool 1.0" in home.run("why", "app", environment=policy).out
@@ -251,7 +252,7 @@ def test_wheel_that_is_denied_since_is_given_out_neither_by_url_nor_by_page_nor_
                 denied = path.name.startswith("app")
                 assert answer.status_code == (422 if denied else 200), name
                 assert not denied or (answer.json()["error"], "CVE-1" in answer.text) == ("policy", True)
-    (page,) = home.store.glob("flat/*/index.html")
+    (page,) = home.flat_pages()
     assert [name for name in ("app-1.0", "other-1.0") if name in page.read_text()] == ["other-1.0"]
 
 

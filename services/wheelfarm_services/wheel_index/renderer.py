@@ -172,12 +172,12 @@ class Renderer:
         return [file for file in found if file is not None]
 
     def _file_of(self, key: str) -> File | None:
-        """The file of an entry, which never changes, remembered; None where it is gone, or policy refuses it or what it
-        was built with."""
+        """The file of an entry, remembered; None where it is gone, or policy refuses it or what it was built with.
+
+        An entry is replaced only by another build of the same bytes, when policy refuses what it was built with.
+        """
         known = self._files.get(key)
-        if known is None or not self._policies.lets_stand(
-            known[1]
-        ):  # then another build of the same bytes may have replaced it
+        if known is None or not self._policies.lets_stand(known[1]):
             data = self._store.get(key)
             if data is None:
                 return None
