@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wheelfarm.errors import InputError, RequestFailed, WheelfarmError
@@ -41,6 +42,8 @@ _GATHERED_S = 0.5
 _RESOLVED_AGAIN_S = 60.0
 """For how long a resolution that nobody answers is begun anew, unless the farm is given longer."""
 _METADATA_ROUNDS = 10
+_INTERRUPTED_S = 2.0
+"""How long a user who interrupts a command waits for the farm to hear of it."""
 
 
 def make_local_sdists(
@@ -167,7 +170,8 @@ def await_wheels(
     if keep_going or not failed:
         _fetch(wheels, farm, wheelhouse)
     if status.final:
-        farm.close_request(status.id)
+        with suppress(WheelfarmError):  # its wheels are here, and who asks again finds them
+            farm.close_request(status.id)
     if failed:
         raise RequestFailed(failed, wheels if keep_going else ())
     return wheels
@@ -290,7 +294,7 @@ class _Chain:
         """Open a request; the sha256s `hashed` were given by who asks, not by an index. A `detached` one stays open."""
         request_id = uuid.uuid4().hex
         if not detached:
-            self.requests.callback(self._close, request_id)
+            self.requests.push(partial(self._close, request_id))
         local = [sdist.sha256 for sdist in sdists if sdist.sha256 in self.sent]
         return self.farm.submit(
             kind,
@@ -303,9 +307,10 @@ class _Chain:
             detached=detached,
         )
 
-    def _close(self, request_id: str) -> None:
+    def _close(self, request_id: str, ended_by: type[BaseException] | None, *_: object) -> None:
+        within_s = 20.0 if ended_by is None or issubclass(ended_by, Exception) else _INTERRUPTED_S
         with suppress(WheelfarmError):
-            self.farm.close_request(request_id)
+            self.farm.close_request(request_id, within_s=within_s)
 
 
 def _some_ended(status: RequestStatus) -> bool:

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from wheelfarm.parts import environment_of, is_installed
 from wheelfarm.settings import Settings
 
 _SOCKET_PATH_BYTES = 100
+_ENDS_S = 0.02
+"""How long a farm that ends is left alone before it is seen whether it has ended."""
 _RULES = (
     "WHEELFARM_INDEX",
     "WHEELFARM_OFFLINE",
@@ -82,8 +85,12 @@ class EmbeddedFarm:
 def attached(settings: Settings) -> Iterator[EmbeddedFarm]:
     """Attach to the store's farm, starting it where none runs. Raises the reason when it does not start."""
     folder = runtime_folder(settings.store, os.environ)
-    with _connect(settings, folder) as connection:
-        yield _greeted(connection, rules_of(settings))
+    while True:
+        with _connect(settings, folder) as connection:
+            if (farm := _greeted(connection, rules_of(settings))) is not None:
+                yield farm
+                return
+        time.sleep(_ENDS_S)
 
 
 @contextlib.contextmanager
@@ -104,9 +111,12 @@ def rules_of(settings: Settings) -> dict[str, str]:
     return {name: environment.get(name, "") for name in _RULES}
 
 
-def _greeted(connection: socket.socket, rules: Mapping[str, str] | None = None) -> EmbeddedFarm:
-    """The farm that answers a new connection. Raises FarmUnavailable where it goes by other rules."""
+def _greeted(connection: socket.socket, rules: Mapping[str, str] | None = None) -> EmbeddedFarm | None:
+    """The farm that answers a new connection; None for one that ends, for the commands that it was for have left.
+    Raises FarmUnavailable where it goes by other rules."""
     hello = _read_line(connection)
+    if "ends" in hello:
+        return None
     if "error" in hello:
         raise error_from_json(hello)
     if rules is not None and (other := [name for name in rules if hello["rules"][name] != rules[name]]):

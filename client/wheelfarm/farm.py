@@ -212,9 +212,9 @@ class Farm:
             watch(status)
         return status
 
-    def close_request(self, request_id: str) -> None:
+    def close_request(self, request_id: str, *, within_s: float = 20.0) -> None:
         """Take leave of a request: what it still waits for, and nobody else does, is not built."""
-        self._call("DELETE", f"/requests/{request_id}", timeout=2.0, patience_s=0.0)
+        self._call("DELETE", f"/requests/{request_id}", timeout=within_s, patience_s=0.0)
 
     def status(self) -> "FarmStatus":
         """What the farm has to do."""

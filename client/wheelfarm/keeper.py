@@ -58,7 +58,7 @@ class Keeper:
         try:
             for part in parts:
                 self.supervisor.start(part)
-            while self.lasting or not (self.used and not self.connections and self.may_end()):
+            while not (self.is_over and self.may_end()):
                 for key, _ in self.selector.select(timeout=min(_LISTENED_S, self.supervisor.patience_s())):
                     self.handle(key.fileobj)
                 self.supervisor.start_due()
@@ -71,23 +71,41 @@ class Keeper:
             self.folder.socket.unlink(missing_ok=True)
             self.supervisor.end(grace_s, rest_s=_END_S)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the last command has left."""
+        return not self.lasting and self.used and not self.connections
+
     def handle(self, source: object) -> None:
         """React to one thing that happened: a command came or left, or a part died."""
         if source is self.listener:
-            connection, _ = self.listener.accept()
-            self.connections.add(connection)
-            self.selector.register(connection, selectors.EVENT_READ)
-            self.used = True
-            hello = {"url": self.url, "token": self.token, "rules": self.rules}
-            with contextlib.suppress(OSError):  # a command that was killed right after it came
-                connection.sendall(json.dumps(hello).encode() + b"\n")
+            self.greet()
         elif isinstance(source, socket.socket):
-            if not source.recv(4096):
-                self.selector.unregister(source)
-                self.connections.discard(source)
-                source.close()
+            self.forget_who_left()
         elif (part := self.supervisor.part_of(source)) is not None:
             self.supervisor.bury(part)
+
+    def greet(self) -> None:
+        """Tell a command that came where the farm is. One that comes after the last has left is told that this farm
+        ends: it gets one of its own, by what its settings and their files say now."""
+        connection, _ = self.listener.accept()
+        self.forget_who_left()
+        if self.is_over:
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(json.dumps({"ends": True}).encode() + b"\n")
+            return
+        self.connections.add(connection)
+        self.selector.register(connection, selectors.EVENT_READ)
+        self.used = True
+        hello = {"url": self.url, "token": self.token, "rules": self.rules}
+        with contextlib.suppress(OSError):  # a command that was killed right after it came
+            connection.sendall(json.dumps(hello).encode() + b"\n")
+
+    def forget_who_left(self) -> None:
+        for connection in [one for one in self.connections if has_left(one)]:
+            self.selector.unregister(connection)
+            self.connections.discard(connection)
+            connection.close()
 
     def may_end(self) -> bool:
         """Whether nobody is about to attach: the lock is free, and taken, and no connection waits."""
@@ -139,6 +157,16 @@ def embedded_parts(folder: RuntimeFolder, api: socket.socket, url: str, token: s
             environment={**environment, "WHEELFARM_WORKER": "embedded", "WHEELFARM_DRAIN_S": "0"},
         ),
     ]
+
+
+def has_left(connection: socket.socket) -> bool:
+    """Whether a command, which never says anything, has ended."""
+    try:
+        return not connection.recv(4096, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # it ended before it read what it was told
+        return True
 
 
 def selectors_ready(listener: socket.socket) -> bool:

@@ -48,7 +48,7 @@ from wheelfarm_workers.workplace import clear_abandoned, open_workplace
 
 logger = logging.getLogger(__name__)
 
-_BEGINNING_S = 20.0
+_BEGINNING_S = 60.0
 """How long a worker waits at its start for a store that is not there yet."""
 _PLANNING = 1
 """How many jobs are planned or published while every slot builds; more would keep jobs from other workers."""

@@ -11,6 +11,8 @@ from wheelfarm_services.fleet import Fleet
 
 logger = logging.getLogger(__name__)
 
+_LEAVE_S = 5.0
+
 
 class Presence:
     """Tells four times in a lease; a worker that was silent for a whole one counts as gone."""
@@ -30,7 +32,7 @@ class Presence:
     def __exit__(self, *_: object) -> None:
         self._over = True
         self._changed.set()
-        self._thread.join(timeout=1.0)
+        self._thread.join(timeout=_LEAVE_S)
 
     def drain(self) -> None:
         """From now on tell that no new jobs are taken."""
