@@ -12,7 +12,7 @@ RUN dnf install -y bubblewrap libseccomp patchelf && dnf clean all \
 ARG PYTHON=cp312-cp312
 COPY . /src
 RUN "/opt/python/${PYTHON}/bin/python" -m venv /opt/wheelfarm \
-    && /opt/wheelfarm/bin/python -m pip install --no-cache-dir --disable-pip-version-check "/src[workers]" \
+    && /opt/wheelfarm/bin/python -m pip install --no-cache-dir --disable-pip-version-check "/src[workers,traces]" \
     && rm -rf /src
 ENV PATH=/opt/wheelfarm/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONUNBUFFERED=1 WHEELFARM_CACHE=/cache
 USER 10001:10001

@@ -14,6 +14,7 @@ from wheelfarm.requirements import Requirements
 from wheelfarm.resolution import MetadataPending, Resolution, estimate, metadata_unsettled, resolve
 from wheelfarm.settings import Settings
 from wheelfarm.target import Target
+from wheelfarm.traces import span
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Wheelhouse
 
@@ -177,6 +178,7 @@ def await_wheels(
     return wheels
 
 
+@span("fetch")
 def _fetch(wheels: Sequence[BuiltWheel], farm: Farm, wheelhouse: Wheelhouse) -> None:
     for wheel in wheelhouse.missing(wheels):
         farm.download(wheel, wheelhouse.wheel(wheel))
@@ -227,6 +229,7 @@ class _Chain:
         hashed = [sdist.sha256 for sdist in resolution.sdists if requirements.vouches_for(sdist)]
         return resolution.sdists, hashed, failed
 
+    @span("resolve")
     def resolve(self, requirements: Requirements) -> tuple[Resolution, list[JobStatus]]:
         """The pinned sdists; metadata that only builds can tell is computed on the way.
 
@@ -286,7 +289,8 @@ class _Chain:
 
     def follow(self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = ()) -> RequestStatus:
         """Submit, and wait for the end or for the first failure."""
-        return self.farm.wait(self.submit(kind, sdists, hashed=hashed), self.watch, keep_going=self.keep_going)
+        with span("build", kind=kind, jobs=len(sdists)):
+            return self.farm.wait(self.submit(kind, sdists, hashed=hashed), self.watch, keep_going=self.keep_going)
 
     def submit(
         self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = (), detached: bool = False

@@ -28,6 +28,7 @@ from wheelfarm.job import JobKind, JobState, JobStatus, Sdist
 from wheelfarm.resolution import Account, source_index_path
 from wheelfarm.revision import MetadataRevision
 from wheelfarm.target import Target
+from wheelfarm.traces import traceparent
 from wheelfarm.wheel import BuiltWheel
 
 if TYPE_CHECKING:  # what single verbs ask for is imported when they ask
@@ -130,6 +131,7 @@ class Farm:
             headers={"Authorization": f"Bearer {token}", "Wheelfarm-API": "1"},
             timeout=60.0,
             trust_env=False,
+            event_hooks={"request": [_carry_trace]},
         )
 
     def __enter__(self) -> Self:
@@ -435,6 +437,11 @@ class Farm:
             f"The farm at {self.url} does not answer: {str(error).rstrip('.') or type(error).__name__}.",
             hint="Finished wheels are kept: the same command goes on where this one stopped.",
         )
+
+
+def _carry_trace(request: httpx.Request) -> None:
+    if parent := traceparent():
+        request.headers["traceparent"] = parent
 
 
 def require_beginning(name: str) -> None:

@@ -1,5 +1,6 @@
 """The services: `python -m wheelfarm_services` answers the API and the source index and repairs what crashes leave."""
 
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import click
 from wheelfarm.errors import FarmUnavailable, InputError, WheelfarmError
 from wheelfarm.listening import DEFAULT_ADDRESS, Address
 from wheelfarm.settings import Settings, require_all
+from wheelfarm.traces import tracing
 from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.api import Services, create_app
@@ -28,6 +30,8 @@ from wheelfarm_services.on_demand import OnDemand, builder
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.refusal import refuse
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -79,7 +83,10 @@ def serve(settings: Settings, listener: socket.socket, *, embedded_since: float 
         parts.reconciler.start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the server ends at it, then raises it again
     try:
-        with metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)):
+        with (
+            metrics_told(settings.metrics, LedgerMetrics(parts.ledger, parts.fleet)),
+            tracing("wheelfarm-api", os.environ, logger.warning),
+        ):
             HttpServer(create_app(services), services.streams).run(sockets=[listener])
     finally:
         parts.reconciler.stop()

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from wheelfarm import __version__
 from wheelfarm.errors import FarmUnavailable
+from wheelfarm.traces import Span, span
 
 if TYPE_CHECKING:  # all of these are measured, and so import this module
     from wheelfarm_services.fleet import Fleet
@@ -117,8 +118,9 @@ def status_class(status: int) -> str:
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Observe the phase of a job that is run within: stage, plan, environment, build, check or publish."""
-    with PHASE_SECONDS.labels(name).time():
+    """Observe the phase of a job that is run within: stage, plan, environment, build, check, finish or publish. It is
+    a span of the job's trace, too."""
+    with span(name), PHASE_SECONDS.labels(name).time():
         yield
 
 
@@ -136,14 +138,16 @@ def timed(histogram: Histogram, label: str) -> Iterator[None]:
 class JobTurn:
     """A worker's turn at a job of a queue, from now to its end; `kind` is told once it is known."""
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, traced: Span) -> None:
         self.kind = "unknown"
+        self._traced = traced
         self._target = target_of(queue)
         self._began = time.monotonic()
 
     def ended(self, outcome: str) -> None:
         """Observe it, as done, suspended (until its dependencies are done), failed, handed_back or lost."""
         JOB_SECONDS.labels(self._target, self.kind, outcome).observe(time.monotonic() - self._began)
+        self._traced.note(outcome=outcome)
 
 
 class _MeasuredStore:

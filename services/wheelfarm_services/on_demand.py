@@ -28,6 +28,7 @@ from wheelfarm.errors import (
 )
 from wheelfarm.settings import Settings
 from wheelfarm.target import Target
+from wheelfarm.traces import span
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Wheelhouse
 from wheelfarm_services import layout
@@ -149,6 +150,7 @@ class OnDemand:
         finally:
             self._free.release()
 
+    @span("on demand")
     def _ended(self, key: str, requirement: str, target: Target, token: str) -> tuple[Note, int]:
         """How a build ended, and for how many seconds that is remembered."""
 

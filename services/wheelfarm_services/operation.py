@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from wheelfarm.errors import FarmUnavailable, InputError, WheelfarmError
 from wheelfarm.token_file import Scope
+from wheelfarm.traces import span
 from wheelfarm_services.access import principal_of
 from wheelfarm_services.answers import error_answer, fault_answer
 from wheelfarm_services.audit import audit
@@ -94,7 +95,16 @@ class Operation:
     errors: Sequence[int] = ()
 
     async def answer(self, http: HttpRequest) -> Response:
-        """Check who asks for what, answer, and note it if it may have changed anything."""
+        """Check who asks for what, answer, and note it if it may have changed anything. It is traced for who traces."""
+        parent = http.headers.get("traceparent", "")
+        if not parent:
+            return await self._noted(http)
+        with span(self.name, role="server", parent=parent) as traced:
+            answer = await self._noted(http)
+            traced.note(status=answer.status_code)
+            return answer
+
+    async def _noted(self, http: HttpRequest) -> Response:
         began = time.time()
         try:
             self._check(http)

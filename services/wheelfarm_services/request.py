@@ -40,7 +40,7 @@ class Request:
     digest. `recipes` are the digests of the jobs' recipes, as they were when the farm accepted the request. One that
     was `cancelled` is kept until its client has seen it, a `detached` one for as long as it takes, whether anybody asks
     about it or not. `tenant` is whose it is; the lower its `priority`, the sooner its jobs are done. `farm` is the one
-    that accepted it: embedded farms of several machines may share a bucket.
+    that accepted it: embedded farms of several machines may share a bucket. `trace` is the traceparent of that moment.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Request:
     tenant: str = ""
     priority: int = USUAL_PRIORITY
     farm: str = ""
+    trace: str = ""
 
     @classmethod
     def from_json(cls, value: Any) -> "Request":
@@ -76,6 +77,7 @@ class Request:
             accepted_at=float(value.get("accepted_at", 0.0)),
             tenant=str(value.get("tenant", "")),
             farm=str(value.get("farm", "")),
+            trace=str(value.get("trace", "")),
         )
 
     @classmethod
@@ -108,7 +110,7 @@ class Request:
     def asks_for_same(self, other: "Request") -> bool:
         """Whether another one is this one, sent again."""
         mine, others = (
-            replace(one, recipes={}, cancelled=False, accepted_at=0.0, force=False, priority=0, farm="")
+            replace(one, recipes={}, cancelled=False, accepted_at=0.0, force=False, priority=0, farm="", trace="")
             for one in (self, other)
         )
         return mine == others

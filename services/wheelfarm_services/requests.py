@@ -13,6 +13,7 @@ from wheelfarm.errors import Conflict, InputError, JobCancelled, NotFound, TooMa
 from wheelfarm.job import Failure, FailureClass, Job, JobKind, JobState, JobStatus, Sdist
 from wheelfarm.policy import refused
 from wheelfarm.target import Target
+from wheelfarm.traces import traceparent
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import JobRecord, Ledger
 from wheelfarm_services.local_sources import LocalSources, unknown_local
@@ -82,7 +83,8 @@ class Requests:
             )
         targets = self._targets_of(request)
         jobs = self._with_recipes(request.jobs([target.queue for target in targets]), targets)
-        request = replace(request.with_recipes_of(jobs), accepted_at=self._ledger.now(), farm=self._farm)
+        request = request.with_recipes_of(jobs)
+        request = replace(request, accepted_at=self._ledger.now(), farm=self._farm, trace=traceparent())
         with ThreadPoolExecutor(_MIRRORING) as pool:
             list(pool.map(lambda sdist: self._provide(request, sdist), request.sdists))
         missing = [job for job in jobs if not self._finished(job)]
@@ -343,6 +345,7 @@ class Requests:
             share=request.tenant,
             priority=request.priority,
             force=request.force,
+            trace=request.trace,
             alive_s=0.0 if request.detached else self._alive_s,
         )
         return {job for job, state in states.items() if state is JobState.DONE}

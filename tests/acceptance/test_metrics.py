@@ -54,7 +54,7 @@ def test_parts_tell_what_they_do(home: Home) -> None:
     assert count(worker, "wheelfarm_job_seconds_count", kind="wheel", outcome="done") == 2
     assert count(worker, "wheelfarm_job_seconds_count", outcome="suspended") >= 1
     assert count(worker, "wheelfarm_job_wait_seconds_count") == count(worker, "wheelfarm_job_seconds_count")
-    for phase in ("stage", "plan", "environment", "build", "check", "publish"):
+    for phase in ("stage", "plan", "environment", "build", "check", "finish", "publish"):
         assert count(worker, "wheelfarm_phase_seconds_count", phase=phase) >= 2, phase
     of_jobs = [line for line in lines if line["logger"].startswith("wheelfarm_workers.") and "sdist" in line]
     assert {line["message"] for line in of_jobs} >= {"build begins", "job waits", "job done"}

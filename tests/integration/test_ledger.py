@@ -97,6 +97,27 @@ def test_claimed_job_tells_its_spec_and_first_attempt(ledger: Ledger) -> None:
     assert record.finished_at == 0 < record.queued_at <= record.started_at
 
 
+def test_job_keeps_the_trace_of_who_first_wanted_it(ledger: Ledger) -> None:
+    ledger.submit("r1", [submission("a")], trace="first")
+    ledger.submit("r2", [submission("a"), submission("b")], trace="second")
+    first = claim(ledger)
+    assert (first.job_id, first.trace) == ("a", "first")
+    ledger.suspend(first, [submission("b"), submission("c")], trace="third")
+    assert {one.job_id: one.trace for one in (claim(ledger), claim(ledger))} == {"b": "second", "c": "third"}
+
+
+def test_job_that_begins_anew_forgets_its_trace(ledger: Ledger) -> None:
+    ledger.submit("r1", [submission("a")], trace="first")
+    fail(ledger, claim(ledger))
+    submit(ledger, "a", request="r2", force=True)
+    assert claim(ledger).trace == ""
+
+
+def test_trace_too_long_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(ResponseError, match="trace"):
+        ledger.submit("r1", [submission("a")], trace="x" * 257)
+
+
 def test_empty_queue_gives_no_claim(ledger: Ledger) -> None:
     assert ledger.claim(QUEUE, worker="w1", lease_s=LEASE_S) is None
 

@@ -104,6 +104,7 @@ class FakeLedger:
         priority: int = 5,
         force: bool = False,
         alive_s: float = 0.0,
+        trace: str = "",
     ) -> dict[str, JobState]:
         self._fail("submit")
         self.submitted[request_id] = list(jobs)
@@ -143,7 +144,9 @@ class FakeLedger:
         self._fail("beat")
         return self.beat_answer
 
-    def suspend(self, claim: Claim, dependencies: Sequence[Submission], *, tolerant: bool = False) -> Suspension:
+    def suspend(
+        self, claim: Claim, dependencies: Sequence[Submission], *, tolerant: bool = False, trace: str = ""
+    ) -> Suspension:
         self.suspended += dependencies
         assert self.suspension is not None
         return self.suspension

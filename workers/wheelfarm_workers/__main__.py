@@ -17,6 +17,7 @@ from wheelfarm import __version__
 from wheelfarm.errors import InputError, WheelfarmError
 from wheelfarm.farm import Farm
 from wheelfarm.settings import Settings, require_all
+from wheelfarm.traces import tracing
 from wheelfarm.worker import ServedTarget, WorkerRecord
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, redis_client
@@ -81,6 +82,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
     cache = settings.cache / "worker"
     with ExitStack() as stack:
         stack.enter_context(metrics_told(settings.metrics))
+        stack.enter_context(tracing("wheelfarm-worker", os.environ, logger.warning))
         workplace = open_workplace(cache / "work", name)
         stack.callback(workplace.close)
         clear_abandoned(cache / "work")

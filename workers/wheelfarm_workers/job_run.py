@@ -5,11 +5,13 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 from wheelfarm.errors import BuildCycle, FarmUnavailable, JobCancelled, WheelfarmError
 from wheelfarm.job import Failure, FailureClass, Job
+from wheelfarm.traces import Span, span, trace_id, traceparent
 from wheelfarm_services import metrics
 from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, SuspensionOutcome
 from wheelfarm_services.log_writer import LogWriter, RunLog
@@ -91,26 +93,31 @@ class JobRunner:
         target = metrics.target_of(claim.queue)
         metrics.JOB_WAIT.labels(target).observe(claim.waited_s)
         log = self._logs.begin(claim.job_id, claim.attempt)
-        with bound(job=claim.job_id[:12], target=target), ClaimedHold(self._ledger, claim, self._lease_s, log) as hold:
+        with (
+            _traced(claim, target) as traced,
+            bound(job=claim.job_id[:12], target=target, **_trace()),
+            ClaimedHold(self._ledger, claim, self._lease_s, log) as hold,
+        ):
             with self._changed:
                 self._holds.add(hold)
                 if self._ending.is_set():
                     hold.hand_back()
             try:
-                self._run_held(claim, hold, log)
+                self._run_held(claim, hold, log, traced)
             finally:
                 self._logs.end(log)
                 with self._changed:
                     self._holds.discard(hold)
                     self._changed.notify_all()
 
-    def _run_held(self, claim: Claim, hold: "ClaimedHold", log: RunLog) -> None:
+    def _run_held(self, claim: Claim, hold: "ClaimedHold", log: RunLog, traced: Span) -> None:
         facts: dict[str, str] = {}
-        turn = metrics.JobTurn(claim.queue)
+        turn = metrics.JobTurn(claim.queue, traced)
         try:
             job = Job.from_json(json.loads(claim.spec))
             facts |= {"sdist": str(job.sdist), "kind": job.kind}
             turn.kind = job.kind
+            traced.note(**facts)
             begun = time.monotonic()
             result = self._pipeline.run(job, hold)
             # Without a log nothing was built: the result was there already, and says nothing of how long others take.
@@ -128,7 +135,7 @@ class JobRunner:
                 self._return(hold)
             else:
                 turn.ended("lost" if hold.lost else "failed")
-                self._fail(claim, hold, log, error, facts)
+                self._fail(claim, hold, log, error, facts, traced)
 
     def _return(self, hold: "ClaimedHold") -> None:
         try:
@@ -138,7 +145,15 @@ class JobRunner:
         else:
             logger.info("job handed back", extra={"outcome": outcome})
 
-    def _fail(self, claim: Claim, hold: "ClaimedHold", log: RunLog, error: Exception, facts: dict[str, str]) -> None:
+    def _fail(
+        self,
+        claim: Claim,
+        hold: "ClaimedHold",
+        log: RunLog,
+        error: Exception,
+        facts: dict[str, str],
+        traced: Span,
+    ) -> None:
         if hold.lost:
             logger.warning("job lost to another worker", extra=facts)
             return
@@ -146,6 +161,7 @@ class JobRunner:
             logger.exception("job ended by a fault of the farm", extra=facts)
         failure = failure_of(error, hold.whole_log(), facts.get("sdist", "").partition("==")[0])
         metrics.FAILURES.labels(metrics.target_of(claim.queue), failure.failure_class).inc()
+        traced.fail(failure.failure_class)
         try:
             self._logs.keep(log)
         except WheelfarmError:
@@ -159,6 +175,30 @@ class JobRunner:
             pause_s=retry_pause_s(failure.failure_class, claim.attempt, random.random()),  # noqa: S311 - no secret
         )
         logger.info("job failed", extra={**facts, "reason": failure.message})
+
+
+@contextmanager
+def _traced(claim: Claim, target: str) -> Iterator[Span]:
+    """The span of a turn, as a part of what wanted the job; it begins when the job could be claimed."""
+    began = time.time() - claim.waited_s
+    with span(
+        "job",
+        role="consumer",
+        parent=claim.trace,
+        began=began,
+        job=claim.job_id,
+        target=target,
+        attempt=claim.attempt,
+    ) as traced:
+        with span("wait", began=began):
+            pass
+        yield traced
+
+
+def _trace() -> dict[str, str]:
+    """The trace of the turn, for its logs."""
+    found = trace_id()
+    return {"trace": found} if found else {}
 
 
 class ClaimedHold:
@@ -205,7 +245,7 @@ class ClaimedHold:
     def require(self, jobs: Sequence[Job], *, tolerant: bool = False) -> None:
         """See `wheelfarm_workers.hold.Hold.require`."""
         submissions = [submission_of(job) for job in jobs]
-        suspension = self._ledger.suspend(self.claim, submissions, tolerant=tolerant)
+        suspension = self._ledger.suspend(self.claim, submissions, tolerant=tolerant, trace=traceparent())
         match suspension.outcome:
             case SuspensionOutcome.READY:
                 return

@@ -213,6 +213,7 @@ class Pipeline:
             with TemporaryDirectory(dir=self._work, prefix="build-") as work:
                 with phase("check"):
                     checked = check_answer(planned.staged, answer, Path(work))
+                with phase("finish"):
                     checked, fit = self._finisher.finish(
                         planned.staged, checked, hold, Path(work), source_date_epoch=answer.facts["source_date_epoch"]
                     )

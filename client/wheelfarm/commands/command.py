@@ -18,6 +18,7 @@ from wheelfarm.installation import Environment
 from wheelfarm.reporter import Reporter
 from wheelfarm.settings import Settings
 from wheelfarm.target import Target, host_target
+from wheelfarm.traces import Span, span, tracing
 from wheelfarm.wheelhouse import Wheelhouse
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ Verb = Callable[..., None]
 class Command:
     """What every verb has: the settings, where to say things, and whether the result is for a machine."""
 
-    def __init__(self, settings: Settings, *, as_json: bool, quiet: bool) -> None:
+    def __init__(self, settings: Settings, *, as_json: bool, quiet: bool, traced: Span) -> None:
         self.settings = settings
         self.as_json = as_json
         self.reporter = Reporter(unsandboxed=settings.sandbox == "none", quiet=quiet)
+        self._traced = traced
         self._shown = ExitStack()
         self._progress: Progress | None = None
 
@@ -185,6 +187,7 @@ class Command:
     def tell(self, error: WheelfarmError, value: Mapping[str, Any] = MappingProxyType({"jobs": ()})) -> None:
         """Say what happened and what to do next."""
         self.end_progress()
+        self._traced.fail(error.code)
         self.reporter.insist(f"error: {printable(error.message)}")
         if error.hint:
             self.reporter.insist(f"hint: {printable(error.hint)}")
@@ -222,26 +225,42 @@ def shared_options(function: Verb) -> Verb:
 @contextmanager
 def reporting(*, as_json: bool, quiet: bool, sandbox: str | None, offline: bool = False) -> Iterator[Command]:
     """Run a verb: read the settings, and turn what it raises into a message and an exit code."""
-    command = Command(Settings(), as_json=as_json, quiet=quiet)
+    with _traced(Reporter(unsandboxed=False, quiet=quiet)) as traced:
+        command = Command(Settings(), as_json=as_json, quiet=quiet, traced=traced)
+        try:
+            settings = Settings.from_environment(os.environ)
+            if sandbox is not None:
+                settings = replace(settings, sandbox=sandbox)  # type: ignore[arg-type]
+            if offline:
+                settings = _offline(settings)
+            command = Command(settings, as_json=as_json, quiet=quiet, traced=traced)
+            yield command
+        except KeyboardInterrupt:
+            command.end_progress()
+            command.reporter.insist("interrupted: what is finished is kept, and the same command goes on from there")
+            sys.exit(_INTERRUPTED)
+        except RequestFailed as failed:
+            command.fail(failed)
+        except WheelfarmError as error:
+            command.tell(error)
+            sys.exit(error.exit_code)
+        finally:
+            command.end_progress()
+
+
+@contextmanager
+def _traced(reporter: Reporter) -> Iterator[Span]:
+    """The span of the verb, where traces are wanted: a part of what the variable TRACEPARENT names, as CI sets it."""
+    notes: list[str] = []
     try:
-        settings = Settings.from_environment(os.environ)
-        if sandbox is not None:
-            settings = replace(settings, sandbox=sandbox)  # type: ignore[arg-type]
-        if offline:
-            settings = _offline(settings)
-        command = Command(settings, as_json=as_json, quiet=quiet)
-        yield command
-    except KeyboardInterrupt:
-        command.end_progress()
-        command.reporter.insist("interrupted: what is finished is kept, and the same command goes on from there")
-        sys.exit(_INTERRUPTED)
-    except RequestFailed as failed:
-        command.fail(failed)
-    except WheelfarmError as error:
-        command.tell(error)
-        sys.exit(error.exit_code)
+        with (
+            tracing("wheelfarm-client", os.environ, notes.append),
+            span(click.get_current_context().command_path, parent=os.environ.get("TRACEPARENT", "")) as traced,
+        ):
+            yield traced
     finally:
-        command.end_progress()
+        for note in notes:
+            reporter.say(f"note: {note}")
 
 
 def _offline(settings: Settings) -> Settings:

@@ -14,6 +14,7 @@ from wheelfarm.errors import NoWorker
 from wheelfarm.installation import Environment, find_environment, install
 from wheelfarm.reporter import seconds_since
 from wheelfarm.target import Target
+from wheelfarm.traces import span
 from wheelfarm.wheel import BuiltWheel
 
 
@@ -35,7 +36,8 @@ def install_command(asked: Asked, venv: Path | None, target_dir: Path | None, **
             found = obtain(command, asked, requirements, target)
         _require_fit(command, found.wheels, target, environment)
         command.enter("installing")
-        new = install(found, command.wheelhouse, environment, cache_dir=command.settings.cache / "uv")
+        with span("install"):
+            new = install(found, command.wheelhouse, environment, cache_dir=command.settings.cache / "uv")
         command.reporter.say(
             f"installed {len(new)} of {len(found.wheels)} packages into {environment.shown} in {seconds_since(start)}"
             if new

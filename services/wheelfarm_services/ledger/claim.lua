@@ -1,4 +1,4 @@
--- claim queue worker lease_ms  ->  nil, or {id, fence, spec, attempt, forced_at, queued_at, now}
+-- claim queue worker lease_ms  ->  nil, or {id, fence, spec, attempt, forced_at, queued_at, now, trace}
 local queue = read_name('queue')
 local worker = read_name('worker')
 local lease_ms = read_duration_ms('lease')
@@ -16,4 +16,5 @@ redis.call('HSET', key('j', id), 'fence', fence, 'worker', worker, 'started_at',
 redis.call('ZADD', PREFIX .. 'lease', now + lease_ms, id)
 move_to(id, 'running')
 local attempt = redis.call('HINCRBY', key('j', id), 'attempt', 1)
-return {id, fence, field(id, 'spec'), attempt, field(id, 'forced_at') or '0', field(id, 'queued_at') or now, now}
+return {id, fence, field(id, 'spec'), attempt, field(id, 'forced_at') or '0', field(id, 'queued_at') or now, now,
+  field(id, 'trace') or ''}

@@ -98,6 +98,7 @@ class Ledger:
         priority: int = 5,
         force: bool = False,
         alive_s: float = 0.0,
+        trace: str = "",
     ) -> dict[str, JobState]:
         """The state of each job, after those were begun or joined that have no standing answer.
 
@@ -106,9 +107,11 @@ class Ledger:
 
         A lower `priority` (0 to 99) is claimed sooner. DONE stands, FAILED for as long as it is remembered.
         The same request may be submitted again: what failed or was cancelled for it stays so. `force` begins
-        failed and cancelled jobs anew, and those of their dependencies that failed before this call.
+        failed and cancelled jobs anew, and those of their dependencies that failed before this call. Jobs that are
+        begun keep `trace`, the traceparent of who wants them.
         """
-        flat, woken = self._run(*("submit", request_id, share, priority, int(force), _ms(alive_s)), *_flattened(jobs))
+        asked = ("submit", request_id, share, priority, int(force), _ms(alive_s), trace)
+        flat, woken = self._run(*asked, *_flattened(jobs))
         self._wake_all(woken)
         return {id_: JobState(state) for id_, state in zip(flat[::2], flat[1::2], strict=True)}
 
@@ -125,7 +128,7 @@ class Ledger:
         reply = self._run("claim", queue, worker, _ms(lease_s))
         if reply is None:
             return None
-        job_id, fence, spec, attempt, forced_at, queued_at, now = reply
+        job_id, fence, spec, attempt, forced_at, queued_at, now, trace = reply
         return Claim(
             job_id=job_id,
             fence=int(fence),
@@ -134,22 +137,24 @@ class Ledger:
             queue=queue,
             forced_at=int(forced_at or 0) / 1000,
             waited_s=max(0, int(now) - int(queued_at)) / 1000,
+            trace=trace,
         )
 
     def beat(self, claim: Claim, *, lease_s: float) -> Beat:
         """Whether to go on; OK and CANCEL renew the lease."""
         return Beat(self._run("beat", claim.job_id, claim.fence, _ms(lease_s)))
 
-    def suspend(self, claim: Claim, dependencies: Sequence[Submission], *, tolerant: bool = False) -> Suspension:
+    def suspend(
+        self, claim: Claim, dependencies: Sequence[Submission], *, tolerant: bool = False, trace: str = ""
+    ) -> Suspension:
         """READY when all dependencies are done; otherwise the job is queued again when the last of them is.
 
         When one fails the job fails, too; a `tolerant` one is queued again instead, and is told DEPENDENCY_FAILED when
-        it asks for that one again. Dependencies are begun or joined with this job's priority. A cycle is found before
-        any of that.
+        it asks for that one again. Dependencies are begun or joined with this job's priority, and with `trace` as by
+        `submit`. A cycle is found before any of that.
         """
-        outcome, members, woken = self._run(
-            "suspend", claim.job_id, claim.fence, int(tolerant), *_flattened(dependencies)
-        )
+        asked = ("suspend", claim.job_id, claim.fence, int(tolerant), trace)
+        outcome, members, woken = self._run(*asked, *_flattened(dependencies))
         self._wake_all(woken)
         return Suspension(outcome=SuspensionOutcome(outcome), members=tuple(members))
 

@@ -145,16 +145,19 @@ local function expected_seconds(submission)
 end
 
 -- p:<id> is left alone: when Redis lost the job but not its edges, its parents still wait for it.
-local function begin(submission, priority, forced_at, flows)
+local function begin(submission, priority, forced_at, flows, trace)
   local id = submission.id
   local weight = expected_seconds(submission)
   drop_unfinished_edges(id)
   redis.call('DEL', key('d', id))
   redis.call('HDEL', key('j', id), 'result', 'failure', 'cause', 'remembered_until', 'started_at', 'finished_at',
-    'tolerant', 'asked_at')
+    'tolerant', 'asked_at', 'trace')
   redis.call('HSET', key('j', id), 'queue', submission.queue, 'spec', submission.spec, 'subject', submission.subject,
     'priority', priority, 'flows', flows, 'attempt', 0, 'releases', 0, 'forced_at', forced_at,
     'weight', weight, 'impact', weight)
+  if trace ~= '' then
+    redis.call('HSET', key('j', id), 'trace', trace)
+  end
   redis.call('PERSIST', key('j', id))
   enqueue(id)
 end
@@ -221,12 +224,12 @@ local function join(id, priority, forced_at, flows)
 end
 
 -- Makes sure that somebody answers: joins the job if it is under way, begins it if no answer of it stands.
-local function demand(submission, priority, forced_at, flows)
+local function demand(submission, priority, forced_at, flows, trace)
   local state = field(submission.id, 'state')
   if state == 'waiting' or state == 'queued' or state == 'running' then
     join(submission.id, priority, forced_at, flows)
   elseif not stands(submission.id, forced_at) then
-    begin(submission, priority, forced_at, flows)
+    begin(submission, priority, forced_at, flows, trace)
   end
   return field(submission.id, 'state')
 end

@@ -67,6 +67,15 @@ local function read_duration_ms(what)
   return read_number(what, 0, 10 * 366 * 86400 * 1000)
 end
 
+-- The traceparent of who asks (W3C Trace Context), or nothing.
+local function read_trace()
+  local value = read_body('trace')
+  if #value > NAME_BYTES then
+    refuse('trace must have at most ' .. NAME_BYTES .. ' bytes')
+  end
+  return value
+end
+
 -- The submissions that make up the rest of the arguments, each id once.
 local function read_submissions()
   local left = #ARGV - cursor

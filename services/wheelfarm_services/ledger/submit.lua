@@ -1,4 +1,4 @@
--- submit request share priority force alive_ms (id queue subject seconds spec)*  ->  {states, woken queues}
+-- submit request share priority force alive_ms trace (id queue subject seconds spec)*  ->  {states, woken queues}
 local request = read_name('request id')
 local share = read_body('share')
 if not string.find(share, '^[%w._-]*$') or #share > 100 then
@@ -7,6 +7,7 @@ end
 local priority = read_number('priority', 0, 99)
 local force = read_number('force', 0, 1) == 1
 local alive_ms = read_duration_ms('alive')
+local trace = read_trace()
 local submissions = read_submissions()
 
 local forced_at = force and now_ms() or 0
@@ -23,7 +24,7 @@ for index, submission in ipairs(submissions) do
   -- The same request again (a client's retry, the reconciler) must not start what was cancelled or failed for it.
   if force or not (had and (state == 'cancelled' or state == 'failed')) then
     local before = state
-    state = demand(submission, priority, forced_at, flow)
+    state = demand(submission, priority, forced_at, flow, trace)
     if not had then
       note(LIVE[before] and 'coalesced' or LIVE[state] and 'miss' or 'hit')
     end

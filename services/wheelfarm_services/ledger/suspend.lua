@@ -1,4 +1,4 @@
--- suspend id fence tolerant (id queue subject seconds spec)*  ->  {outcome, members, woken queues}
+-- suspend id fence tolerant trace (id queue subject seconds spec)*  ->  {outcome, members, woken queues}
 local GRAPH_NODES = 20000
 
 -- The shortest way from `id` back to itself that the new edges would close; or nil, and whether the search gave up.
@@ -40,6 +40,7 @@ end
 local id = read_name('job id')
 local fence = read_name('fence')
 local tolerant = read_number('tolerant', 0, 1) == 1
+local trace = read_trace()
 local dependencies = read_submissions()
 
 local lapse = lapse_of_claim(id, fence)
@@ -88,7 +89,7 @@ end
 local members = {}
 local priority, flows = tonumber(field(id, 'priority')), field(id, 'flows') or ''
 for _, dependency in ipairs(unfinished) do
-  demand(dependency, priority, forced_at, flows)
+  demand(dependency, priority, forced_at, flows, trace)
   redis.call('SADD', key('u', id), dependency.id)
   redis.call('SADD', key('p', dependency.id), id)
   members[#members + 1] = dependency.id

@@ -32,6 +32,7 @@ class Claim:
     """A worker's hold on a job; `fence` tells it from every other claim, `attempt` counts from 1.
 
     Failures from before `forced_at` (seconds since the epoch) are to be forgotten. For `waited_s` it could be claimed.
+    `trace` is the traceparent of who first wanted it.
     """
 
     job_id: str
@@ -41,6 +42,7 @@ class Claim:
     queue: str
     forced_at: float = 0.0
     waited_s: float = 0.0
+    trace: str = ""
 
 
 class Beat(StrEnum):
