@@ -16,6 +16,7 @@ from wheelfarm.errors import PolicyRefused
 from wheelfarm.job import Sdist
 
 Yanked = Literal["pinned", "never"]
+FollowUpstream = Literal["yank", "quarantine", "no"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +83,8 @@ class Policy:
     """What may enter. The empty one lets in all that the source index lists.
 
     `hashes` are the only sdists of a project that may enter, `untimed` the projects whose sdists pass a cooldown
-    without an upload time. With `require_hashes` every request must give the sha256 of every sdist.
+    without an upload time. With `require_hashes` every request must give the sha256 of every sdist. `follow_upstream`
+    says what becomes of wheels whose releases upstream removes; unless it is "no", what upstream yanks is yanked.
     """
 
     allow: tuple[Rule, ...] = ()
@@ -94,6 +96,7 @@ class Policy:
     require_hashes: bool = False
     hashes: tuple[tuple[str, frozenset[str]], ...] = ()
     prebuilt: tuple[Prebuilt, ...] = ()
+    follow_upstream: FollowUpstream = "yank"
 
     def refusal(self, candidate: Candidate, now: datetime) -> str:
         """Why a candidate may not enter; "" where it may."""

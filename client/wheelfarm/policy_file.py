@@ -3,6 +3,7 @@
 cooldown = "7 days"                    # an sdist enters that long after its upload
 yanked = "pinned"                      # or "never"
 require-hashes = false                 # true: every request gives the sha256 of every sdist
+follow-upstream = "yank"               # or "quarantine", "no"
 
 [[allow]]                              # with any of these, nothing else enters
 project = "acme-*"
@@ -48,7 +49,7 @@ from packaging.version import Version
 
 from wheelfarm.digest import SHA256
 from wheelfarm.errors import InputError
-from wheelfarm.policy import CooldownException, Policy, Prebuilt, Rule, Yanked
+from wheelfarm.policy import CooldownException, FollowUpstream, Policy, Prebuilt, Rule, Yanked
 from wheelfarm.toml_table import Table, load_toml, read_text
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ def parse_policy(text: str, *, origin: str) -> PolicyFile:
         cooldown=_duration(table, "cooldown"),
         yanked=_yanked(table),
         require_hashes=table.take("require-hashes", bool, False),
+        follow_upstream=_follow_upstream(table),
         allow=_entries(table, "allow", lambda entry: _rule(entry, reasoned=False)),
         deny=_entries(table, "deny", _rule),
         cooldown_exceptions=_entries(table, "cooldown-exception", _cooldown_exception),
@@ -177,3 +179,15 @@ def _yanked(table: Table) -> Yanked:
             return "never"
         case other:
             raise table.refused("yanked", f"'pinned' or 'never' is expected, not {other!r:.80}")
+
+
+def _follow_upstream(table: Table) -> FollowUpstream:
+    match table.take("follow-upstream", str, "yank"):
+        case "yank":
+            return "yank"
+        case "quarantine":
+            return "quarantine"
+        case "no":
+            return "no"
+        case other:
+            raise table.refused("follow-upstream", f"'yank', 'quarantine' or 'no' is expected, not {other!r:.80}")

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from wheelfarm.policy import Policy, told
+from wheelfarm.policy import FollowUpstream, Policy, told
+
+_FOLLOWED: dict[FollowUpstream, str] = {"yank": "yanked", "quarantine": "quarantined", "no": "kept"}
 
 
 def rule_counts(policy: Policy) -> dict[str, int]:
@@ -22,6 +24,7 @@ def policy_lines(policy: Policy, now: datetime) -> Iterator[str]:
     """What a policy says in short; exceptions that are over are named."""
     yield f"  cooldown: {told(policy.cooldown) if policy.cooldown else 'none'}"
     yield f"  yanked sdists: {'when pinned exactly' if policy.yanked == 'pinned' else 'never'}"
+    yield f"  releases that upstream removes: {_FOLLOWED[policy.follow_upstream]}"
     yield f"  hashes with every request: {'required' if policy.require_hashes else 'not required'}"
     yield from (f"  {kind}: {count}" for kind, count in rule_counts(policy).items() if count)
     for prebuilt in policy.prebuilt:

@@ -19,6 +19,7 @@ from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.store import Store, open_store
 from wheelfarm_services.targets import RegisteredTargets, ServedTargets
 from wheelfarm_services.tenancy import Tenancy
+from wheelfarm_services.upstream_watch import UpstreamWatch
 from wheelfarm_services.upstreams import Upstreams, routes_of
 from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
@@ -62,7 +63,10 @@ def assemble(settings: Settings, *, embedded_since: float | None = None) -> Asse
     targets = RegisteredTargets(store) if embedded else ServedTargets(store, fleet)
     begin = partial(tell_durations, store, ledger, targets)
     upstreams = Upstreams(routes, store, offline=settings.offline)
-    sources = SourceIndex(store, upstreams, told=Curation(store, wheels.pages).follow)
+    follow = Curation(store, wheels.pages).follow
+    asks = not settings.offline
+    sources = SourceIndex(store, upstreams, told=follow) if asks else SourceIndex(store, upstreams)
+    watch = UpstreamWatch(store, redis, upstreams, follow).look if asks and not embedded else lambda: None
     requests = Requests(
         *(store, ledger, sources, wheels, recipes),
         targets=targets,
@@ -81,7 +85,9 @@ def assemble(settings: Settings, *, embedded_since: float | None = None) -> Asse
         fleet=fleet,
         tenancy=tenancy,
         requests=requests,
-        reconciler=Reconciler(ledger, redis, requests, wake, wheels.pages, every_s=_RECONCILED_EVERY_S, begin=begin),
+        reconciler=Reconciler(
+            *(ledger, redis, requests, wake, wheels.pages), every_s=_RECONCILED_EVERY_S, begin=begin, watch=watch
+        ),
     )
 
 

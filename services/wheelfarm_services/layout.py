@@ -146,9 +146,14 @@ def project_state(project: str) -> str:
     return f"states/{project}.json"
 
 
+def projects() -> str:
+    """The folder of the notes on which projects have been on which targets' indexes."""
+    return "projects/"
+
+
 def project_targets(project: str) -> str:
     """The folder of the notes on which targets' indexes a project has been."""
-    return f"projects/{project}/"
+    return f"{projects()}{project}/"
 
 
 def project_target(project: str, target: str) -> str:

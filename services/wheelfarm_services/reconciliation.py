@@ -8,7 +8,7 @@ from typing import Protocol
 from redis import Redis
 
 from wheelfarm.errors import WheelfarmError
-from wheelfarm_services import metrics
+from wheelfarm_services import metrics, upstream_watch
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.wakeups import celery_queue
 
@@ -30,7 +30,8 @@ class StalePages(Protocol):
 class Reconciler:
     """Republishes missing tokens, reaps lapsed leases, audits waiting jobs, resubmits open requests, gives up those
     of clients that are gone, and brings the index's pages up to date. What is to be done once with a ledger that
-    begins, by itself or anew, `begin` does."""
+    begins, by itself or anew, `begin` does; `watch` is done once in a while, by one of all reconcilers, beside the
+    rest."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Reconciler:
         *,
         every_s: float,
         begin: Callable[[], None] = lambda: None,
+        watch: Callable[[], object] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._redis = redis
@@ -50,6 +52,7 @@ class Reconciler:
         self._pages = pages
         self._every_s = every_s
         self._begin = begin
+        self._watch = watch
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.run, name="reconciler", daemon=True)
 
@@ -76,6 +79,8 @@ class Reconciler:
             return
         if self._ledger.take_turn("begin", _BEGUN_EVERY_S):  # so also when Redis has been emptied
             threading.Thread(target=self._begin, name="begin", daemon=True).start()
+        if self._ledger.take_turn("watch", upstream_watch.EVERY_S):
+            threading.Thread(target=self._watched, name="watch", daemon=True).start()
         self._requests.close_expired()
         if resubmitted := self._requests.resubmit():
             metrics.REQUESTS_RESUBMITTED.inc(resubmitted)
@@ -87,6 +92,12 @@ class Reconciler:
         self._republish()
         self._pages.render_stale()
         metrics.RECONCILED.set_to_current_time()
+
+    def _watched(self) -> None:
+        try:
+            self._watch()
+        except Exception:  # an hour later it is tried again
+            logger.exception("upstream can't be followed")
 
     def _republish(self) -> None:
         lengths = {queue: self._redis.llen(celery_queue(queue)) for queue in self._ledger.queues()}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tests.support.values import make_built_wheel, make_sdist
 from wheelfarm.errors import InputError, NotFound, PolicyRefused
 from wheelfarm.index_change import Action
 from wheelfarm_services import layout
+from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.upstreams import ListedSdist, ProjectPage
 from wheelfarm_services.wheel_index import Manifest, WheelIndex
@@ -31,7 +32,7 @@ class Farm:
         self.curation = Curation(self.store, self.index.pages)
         self.wheels = [self.publish(target, version) for target in TARGETS for version in ("1.0", "2.0")]
 
-    def publish(self, target: str, version: str, *, unstamped: str = "") -> Manifest:
+    def publish(self, target: str, version: str, *, unstamped: str = "", **provenance: Any) -> Manifest:
         digest = unstamped or hashlib.sha256(f"{target} {version}".encode()).hexdigest()
         filename, tag = self.index.claim_name(target, f"app-{version}-py3-none-any.whl", digest)
         data = f"{digest} {tag}".encode()
@@ -42,13 +43,20 @@ class Farm:
             metadata_sha256="1" * 64,
             requires_python="",
             target=target,
-            provenance={"plan": {"build_key": key, "requirements": []}},
+            provenance={"plan": {"build_key": key, "requirements": []}, **provenance},
         )
         (self.folder / "wheel").write_bytes(data)
         return self.index.publish(key, manifest, self.folder / "wheel", b"Metadata-Version: 2.1\n")
 
     def change(self, action: Action, version: str = "1.0", *, project: str = "app") -> Mapping[str, tuple[str, ...]]:
         return self.curation.change(action, project, version, "it is broken", by="x").files
+
+    def set_policy(self, text: str) -> None:
+        """Make a text the farm's policy, for whoever reads it from now on."""
+        (self.folder / "policy.toml").write_text(text)
+        PolicyBook(self.store).publish(self.folder / "policy.toml")
+        self.index = WheelIndex(self.store)
+        self.curation = Curation(self.store, self.index.pages)
 
     def page(self, target: str) -> Any:
         return json.loads(self.store.get(layout.project_page(target, "app")) or b"")
@@ -141,6 +149,49 @@ def test_upstream_that_yanks_or_removes_is_followed_and_followed_back(farm: Farm
     assert farm.yanked(TARGETS[1]) == {"1.0": REMOVED, "2.0": REMOVED}
     farm.change(Action.UNYANK)
     assert farm.yanked() == {"1.0": False, "2.0": REMOVED}
+
+
+def test_what_upstream_removes_is_quarantined_where_policy_says_so(farm: Farm) -> None:
+    farm.set_policy('follow-upstream = "quarantine"')
+    farm.curation.follow("app", upstream_page(replace(listed("1.0"), yanked="by its author")))
+    assert farm.yanked() == {"1.0": "by its author"}
+    with pytest.raises(PolicyRefused, match=f"quarantined, {REMOVED}"):
+        farm.curation.require_served("app-2.0-1-py3-none-any.whl")
+    tombstone = farm.index.pages.state("app").upstream["2.0"]
+    assert (tombstone.action, tombstone.by) == (Action.QUARANTINE, "upstream")
+
+    farm.change(Action.RELEASE, "2.0")
+    assert farm.yanked() == {"1.0": "by its author", "2.0": False}, "an operator's word comes first"
+    farm.change(Action.QUARANTINE, "2.0")
+    farm.curation.follow("app", upstream_page(listed("1.0"), listed("2.0")))
+    assert farm.yanked() == {"1.0": False}
+
+
+def test_upstream_is_not_followed_where_policy_says_so(farm: Farm) -> None:
+    farm.curation.follow("app", None)
+    assert farm.yanked() == {"1.0": REMOVED, "2.0": REMOVED}
+    farm.set_policy('follow-upstream = "no"')
+    farm.curation.follow("app", None)
+    assert farm.yanked() == {"1.0": False, "2.0": False}
+
+
+def test_what_was_imported_is_not_missed_where_upstream_never_had_it(farm: Farm) -> None:
+    sdist = make_sdist(version="3.0", data=b"of another farm")
+    farm.publish(TARGETS[0], "3.0", job={"sdist": asdict(sdist)})
+    farm.curation.follow("app", None)
+    assert farm.yanked() == {"1.0": REMOVED, "2.0": REMOVED, "3.0": False}
+    farm.store.put(layout.sdist_record(sdist.sha256), b"{}")
+    farm.curation.follow("app", None)
+    assert farm.yanked()["3.0"] == REMOVED
+
+
+def test_tombstone_tells_since_when(farm: Farm) -> None:
+    moments = iter((1_780_000_000.0, 1_790_000_000.0, 1_790_000_000.0))
+    curation = Curation(farm.store, farm.index.pages, now=lambda: next(moments))
+    curation.follow("app", upstream_page(listed("1.0")))
+    curation.follow("app", None)
+    found = farm.index.pages.state("app").upstream
+    assert {version: event.at[:7] for version, event in found.items()} == {"1.0": "2026-09", "2.0": "2026-05"}
 
 
 def test_upstream_is_not_followed_in_what_was_never_built(farm: Farm) -> None:

@@ -36,7 +36,7 @@ def event(action: Action, version: str = "1.0", *, reason: str = "it is broken",
 
 
 def page(
-    *events: Event, upstream: dict[str, str] | None = None, versions: tuple[str, ...] = ("1.0",)
+    *events: Event, upstream: dict[str, Event] | None = None, versions: tuple[str, ...] = ("1.0",)
 ) -> dict[str, Any]:
     files = [file_of(manifest(version)) for version in versions]
     return project_page("app", files, ProjectState(events=events, upstream=upstream or {}), serial=7)
@@ -88,7 +88,7 @@ def test_yank_always_has_a_value_which_ends_with_an_unyank() -> None:
 
 
 def test_upstream_is_followed_unless_an_operator_says_otherwise() -> None:
-    upstream = {"1.0": "by its author"}
+    upstream = {"1.0": event(Action.YANK, reason="by its author")}
     assert yanked(page(upstream=upstream)) == {"1.0": "by its author"}
     assert yanked(page(event(Action.UNYANK), upstream=upstream)) == {"1.0": False}
 
@@ -112,7 +112,7 @@ def test_quarantined_version_and_deleted_file_are_left_out() -> None:
 
 
 def test_state_survives_the_store() -> None:
-    state = ProjectState(events=(event(Action.DELETE, filename="a.whl"),), upstream={"1.0": ""})
+    state = ProjectState(events=(event(Action.DELETE, filename="a.whl"),), upstream={"1.0": event(Action.YANK)})
     assert ProjectState.from_json(state.to_json()) == state
 
 

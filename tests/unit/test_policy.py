@@ -99,6 +99,7 @@ def test_local_sdist_is_judged_by_denials_and_hashes() -> None:
         ("cooldown = 7", "'cooldown'"),
         ('cooldown = "7 moons"', "'7 days', '12 hours' or '2 weeks'"),
         ('yanked = "sometimes"', "'pinned' or 'never'"),
+        ('follow-upstream = "maybe"', "'yank', 'quarantine' or 'no'"),
         ('require-hashes = "yes"', "true or false"),
         ("deny = 1", "'deny'"),
         ("deny = [1]", "deny 1: a table is expected"),

@@ -5,8 +5,9 @@ goes on.
 """
 
 import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from packaging.version import InvalidVersion, Version
@@ -14,8 +15,9 @@ from packaging.version import InvalidVersion, Version
 from wheelfarm.errors import InputError, NotFound
 from wheelfarm.index_change import Action, IndexChange
 from wheelfarm.job import Sdist
-from wheelfarm.policy import refused
+from wheelfarm.policy import FollowUpstream, refused
 from wheelfarm_services import layout
+from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.store import Store
 from wheelfarm_services.upstreams import ProjectPage
 from wheelfarm_services.wheel_index.filenames import project_of, version_of
@@ -23,7 +25,11 @@ from wheelfarm_services.wheel_index.project_state import Event, ProjectState
 from wheelfarm_services.wheel_index.records import Manifest
 from wheelfarm_services.wheel_index.renderer import Renderer
 
+logger = logging.getLogger(__name__)
+
 REMOVED = "removed from the upstream index"
+UPSTREAM = "upstream"
+"""By whom it was done, where upstream was followed."""
 _AGE_S = 2.0
 _REMEMBERED = 10_000
 
@@ -34,6 +40,7 @@ class Curation:
     def __init__(self, store: Store, pages: Renderer, *, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._pages = pages
+        self._policies = PolicyBook(store)
         self._now = now
         self._recent: dict[str, tuple[float, ProjectState]] = {}
 
@@ -49,8 +56,8 @@ class Curation:
         if action is not Action.QUARANTINE and action is not Action.RELEASE and not version:
             raise InputError(f"{action} needs a version of {project}.", hint=f"Write it as {project}==1.0")
         deleted = {name for names in files.values() for name in names} if action is Action.DELETE else ()
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))
-        event = Event(action=action, version=version, reason=reason, at=at, by=by, filenames=tuple(sorted(deleted)))
+        named = {"version": version, "reason": reason, "at": self._time(), "by": by}
+        event = Event(action=action, filenames=tuple(sorted(deleted)), **named)
         self._update(project, lambda state: state.after(event))
         self._show(project)
         for target, names in files.items() if deleted else ():
@@ -62,12 +69,26 @@ class Curation:
         """Take over what upstream has yanked or removed of a project that is on an index; None: it has it no more."""
         if not self._pages.targets_of(project):
             return
-        upstream = _taken_back(
-            page, {version_of(name) for names in self._files(project, "").values() for name in names}
-        )
-        if self._pages.state(project).upstream != upstream:
+        known, follow = self._pages.state(project).upstream, self._policies.policy.follow_upstream
+        taken_back = _taken_back(page, self._removed(project, page), follow, self._time()) if follow != "no" else ()
+        upstream = {event.version: _as_known(known.get(event.version), event) for event in taken_back}
+        if known != upstream:
             self._update(project, lambda state: replace(state, upstream=upstream))
             self._show(project)
+            logger.info("upstream followed", extra={"project": project, "versions": sorted(upstream)})
+
+    def _removed(self, project: str, page: ProjectPage | None) -> list[str]:
+        """The versions on an index that upstream, which listed them once, lists no more."""
+        listed = {*_normal(one.sdist.version for one in page.sdists), *_normal(page.without_sdist)} if page else set()
+        files = [(target, name) for target, names in self._files(project, "").items() for name in names]
+        gone = [(target, name) for target, name in files if version_of(name) not in listed]
+        return sorted({version_of(name) for target, name in gone if self._is_of_upstream(target, name)})
+
+    def _is_of_upstream(self, target: str, filename: str) -> bool:
+        """Whether a wheel's sdist was listed here; that of one that was imported need not have been."""
+        data = self._store.get(layout.index_entry(target, filename))
+        sources = Manifest.from_json(data).sources if data is not None else ()
+        return not sources or self._store.size(layout.sdist_record(sources[0].sha256)) is not None
 
     def require_served(self, filename: str) -> None:
         """Raises PolicyRefused for a quarantined wheel, NotFound for a deleted one, as of two seconds ago at most."""
@@ -77,6 +98,9 @@ class Curation:
             raise refused(Sdist(name=project, version=version, filename="", sha256=""), f"quarantined, {event.reason}")
         if event := state.deletion(filename):
             raise NotFound(f"{filename} was deleted: {event.reason}.")
+
+    def _time(self) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._now()))
 
     def _state(self, project: str) -> ProjectState:
         known = self._recent.get(project)
@@ -125,13 +149,19 @@ class Curation:
         self._store.delete(entry)
 
 
-def _taken_back(page: ProjectPage | None, built: set[str]) -> Mapping[str, str]:
-    """The versions that upstream has yanked, and of those that were built the ones it removed, each with the reason."""
-    if page is None:
-        return dict.fromkeys(sorted(built), REMOVED)
-    listed = {*_normal(sdist.sdist.version for sdist in page.sdists), *_normal(page.without_sdist)}
-    yanked = {one.sdist.version: one.yanked for one in page.sdists if one.yanked is not False}
-    return {**dict.fromkeys(sorted(built - listed), REMOVED), **yanked}
+def _taken_back(page: ProjectPage | None, removed: list[str], follow: FollowUpstream, at: str) -> Iterator[Event]:
+    """What follows from the versions that upstream has yanked, and from those that it has removed."""
+    gone = Action.QUARANTINE if follow == "quarantine" else Action.YANK
+    for version in removed:
+        yield Event(action=gone, version=version, reason=REMOVED, at=at, by=UPSTREAM)
+    for one in page.sdists if page else ():
+        if one.yanked is not False:
+            yield Event(action=Action.YANK, version=one.sdist.version, reason=one.yanked, at=at, by=UPSTREAM)
+
+
+def _as_known(known: Event | None, event: Event) -> Event:
+    """The event since when it is known."""
+    return known if known and replace(known, at=event.at) == event else event
 
 
 def _normal(versions: Iterator[str] | tuple[str, ...]) -> Iterator[str]:

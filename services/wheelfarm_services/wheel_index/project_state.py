@@ -1,13 +1,14 @@
 """What was said about a project since it was built: yanks (PEP 592), quarantine (PEP 792) and deletions.
 
 A state is the list of what operators did, in order and each with its reason, so that nothing is undone without a
-trace, and the versions that upstream has yanked or removed.
+trace, and what follows from what upstream has yanked or removed.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from wheelfarm.index_change import Action
 from wheelfarm_services.wheel_index.filenames import version_of
@@ -37,10 +38,11 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectState:
-    """What stands of a project's events. `upstream` are the versions that upstream has taken back, with its reason."""
+    """What stands of a project's events. `upstream` are the yanks and quarantines of versions that upstream has taken
+    back, by version, for as long as it does; an operator's word on a version comes before them."""
 
     events: tuple[Event, ...] = ()
-    upstream: Mapping[str, str] = field(default_factory=dict)
+    upstream: Mapping[str, Event] = field(default_factory=dict)
 
     @property
     def status(self) -> Status:
@@ -57,13 +59,17 @@ class ProjectState:
         for event in reversed(self.events):
             if event.version == version and event.action in (Action.YANK, Action.UNYANK):
                 return event.reason if event.action is Action.YANK else None
-        return self.upstream.get(version)
+        followed = self.upstream.get(version)
+        return followed.reason if followed and followed.action is Action.YANK else None
 
     def quarantine(self, version: str) -> Event | None:
         """By what a version is quarantined, itself or with its project."""
-        return self._last("", Action.QUARANTINE, Action.RELEASE) or self._last(
-            version, Action.QUARANTINE, Action.RELEASE
-        )
+        for told in ("", version):
+            if event := self._last(told, Action.QUARANTINE, Action.RELEASE):
+                return event
+        followed = self.upstream.get(version)
+        released = any(one.action is Action.RELEASE and one.version in ("", version) for one in self.events)
+        return followed if followed and followed.action is Action.QUARANTINE and not released else None
 
     def deletion(self, filename: str) -> Event | None:
         """By what a file was deleted; what is built anew gets another name."""
@@ -84,11 +90,8 @@ class ProjectState:
     @classmethod
     def from_json(cls, data: bytes) -> "ProjectState":
         value = json.loads(data)
-        events = (
-            Event(**{**one, "action": Action(one["action"]), "filenames": tuple(one["filenames"])})
-            for one in value["events"]
-        )
-        return cls(events=tuple(events), upstream=dict(value["upstream"]))
+        upstream = {version: _event(one) for version, one in value["upstream"].items()}
+        return cls(events=tuple(map(_event, value["events"])), upstream=upstream)
 
     def _last(self, version: str, begins: Action, ends: Action) -> Event | None:
         """The event that began what has not been ended."""
@@ -96,3 +99,7 @@ class ProjectState:
             if event.version == version and event.action in (begins, ends):
                 return event if event.action is begins else None
         return None
+
+
+def _event(value: Mapping[str, Any]) -> Event:
+    return Event(**{**value, "action": Action(value["action"]), "filenames": tuple(value["filenames"])})
