@@ -18,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from wheelfarm.errors import WheelfarmError
 from wheelfarm_services import layout
+from wheelfarm_services.logs import carrier
 from wheelfarm_services.store import Store
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class RunLog:
     def __init__(self, job_id: str, attempt: int, *, news: threading.Event, began: float) -> None:
         self.job_id = job_id
         self.run = f"{round(began * 1000):013d}-{attempt}"
+        self.carry = carrier()
         self._news = news
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
@@ -145,9 +147,12 @@ class LogWriter:
             with self._lock:
                 logs = list(self._open)
             for log in logs:
-                try:
-                    log.stream(self._redis)
-                    log.store(self._store, all_of_it=False)
-                except (RedisError, WheelfarmError) as error:  # the whole log is stored at the end in any case
-                    logger.warning("live log held up", extra={"job": log.job_id[:12], "reason": type(error).__name__})
-                    self._news.set()
+                log.carry(self._bring, log)
+
+    def _bring(self, log: RunLog) -> None:
+        try:
+            log.stream(self._redis)
+            log.store(self._store, all_of_it=False)
+        except (RedisError, WheelfarmError) as error:  # the whole log is stored at the end in any case
+            logger.warning("live log held up", extra={"reason": type(error).__name__})
+            self._news.set()

@@ -3,11 +3,12 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 from wheelfarm.settings import LogFormat
 
@@ -26,6 +27,13 @@ def bound(**facts: str) -> Iterator[None]:
         yield
     finally:
         _bound.reset(token)
+
+
+def carrier() -> Callable[..., Any]:
+    """Calls a function with its arguments as if it were called here, in whatever thread: with the facts that are bound
+    here and now, and as a part of the span. Any number of threads may use it at once."""
+    context = copy_context()
+    return lambda function, *arguments: context.copy().run(function, *arguments)
 
 
 class FactFormatter(logging.Formatter):

@@ -1,6 +1,7 @@
 import errno
 import gzip
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from wheelfarm.job import Failure, FailureClass, Job, JobState
 from wheelfarm_services import layout
 from wheelfarm_services.ledger import Beat, Claim, Suspension, SuspensionOutcome
 from wheelfarm_services.log_writer import LogWriter
+from wheelfarm_services.logs import JsonFormatter
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_workers.failure import failure_class_of, failure_of
 from wheelfarm_workers.hold import Hold
@@ -50,6 +52,7 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.ledger = FakeLedger()
         self.store = DirectoryStore.create(folder / "store")
+        self.logs = LogWriter(Redis(unix_socket_path="/nowhere"), self.store, clock=lambda: 7.0)
 
     def run(self, work: Work, *claims: Claim, lease_s: float = 60.0) -> None:
         """Have the claims, or one of the usual job, worked on."""
@@ -59,7 +62,7 @@ class Worker:
     def runner(self, work: Work, lease_s: float = 60.0) -> JobRunner:
         return JobRunner(
             ledger=self.ledger.as_ledger,
-            logs=LogWriter(Redis(unix_socket_path="/nowhere"), self.store, clock=lambda: 7.0),
+            logs=self.logs,
             pipeline=Pipeline(work),
             worker="w1",
             lease_s=lease_s,
@@ -313,6 +316,31 @@ def test_ledger_that_forgot_or_does_not_answer_changes_nothing(worker: Worker, f
     worker.run(work, lease_s=0.02)
     assert worker.ledger.beats >= 3
     assert len(worker.ledger.completed) == 1
+
+
+def test_every_line_of_a_job_tells_job_and_target_whatever_thread_logs_it(worker: Worker) -> None:
+    worker.ledger.errors["beat"] = FarmUnavailable("Redis is gone.")
+    lines: list[dict[str, Any]] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(json.loads(JsonFormatter().format(record)))  # type: ignore[method-assign]
+
+    def work(job: Job, hold: Hold) -> dict[str, Any]:
+        hold.log(b"said\n")
+        deadline = time.monotonic() + 30
+        while {"lease not renewed", "live log held up"} - {line["message"] for line in lines}:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        raise OSError("a fault")
+
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        with worker.logs:
+            worker.run(work, lease_s=0.02)
+    finally:
+        root.removeHandler(handler)
+    assert {line["message"] for line in lines} >= {"job ended by a fault of the farm", "lease not renewed"}
+    assert {(line.get("job"), line.get("target")) for line in lines} == {(JOB.id[:12], "host")}
 
 
 def test_hold_ends_with_its_job(worker: Worker) -> None:

@@ -15,7 +15,7 @@ from wheelfarm.traces import Span, span, trace_id, traceparent
 from wheelfarm_services import metrics
 from wheelfarm_services.ledger import Beat, Claim, JobRecord, Ledger, SuspensionOutcome
 from wheelfarm_services.log_writer import LogWriter, RunLog
-from wheelfarm_services.logs import bound
+from wheelfarm_services.logs import bound, carrier
 from wheelfarm_services.submissions import submission_of
 from wheelfarm_workers.failure import MOST_ATTEMPTS, REMEMBERED_S, JobFailed, failure_of, retry_pause_s
 from wheelfarm_workers.hold import CycleClosed, Hold, Suspended
@@ -82,7 +82,7 @@ class JobRunner:
         with self._changed:
             left = list(self._holds)
         for hold in left:
-            self._return(hold)
+            hold.carry(self._return, hold)
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Whether no job runs, now or within that time."""
@@ -92,23 +92,20 @@ class JobRunner:
     def _run(self, claim: Claim) -> None:
         target = metrics.target_of(claim.queue)
         metrics.JOB_WAIT.labels(target).observe(claim.waited_s)
-        log = self._logs.begin(claim.job_id, claim.attempt)
-        with (
-            _traced(claim, target) as traced,
-            bound(job=claim.job_id[:12], target=target, **_trace()),
-            ClaimedHold(self._ledger, claim, self._lease_s, log) as hold,
-        ):
-            with self._changed:
-                self._holds.add(hold)
-                if self._ending.is_set():
-                    hold.hand_back()
-            try:
-                self._run_held(claim, hold, log, traced)
-            finally:
-                self._logs.end(log)
+        with _traced(claim, target) as traced, bound(job=claim.job_id[:12], target=target, **_trace()):
+            log = self._logs.begin(claim.job_id, claim.attempt)
+            with ClaimedHold(self._ledger, claim, self._lease_s, log) as hold:
                 with self._changed:
-                    self._holds.discard(hold)
-                    self._changed.notify_all()
+                    self._holds.add(hold)
+                    if self._ending.is_set():
+                        hold.hand_back()
+                try:
+                    self._run_held(claim, hold, log, traced)
+                finally:
+                    self._logs.end(log)
+                    with self._changed:
+                        self._holds.discard(hold)
+                        self._changed.notify_all()
 
     def _run_held(self, claim: Claim, hold: "ClaimedHold", log: RunLog, traced: Span) -> None:
         facts: dict[str, str] = {}
@@ -206,7 +203,7 @@ class ClaimedHold:
 
     `cancelled` is set when the job was cancelled, when another worker has taken it over (`lost`) and when another shall
     (`handed_back`); a ledger that does not answer or has forgotten the job changes nothing, for the result is safe in
-    the store.
+    the store. `carry` calls in other threads as in that which made it, so that logs tell the job.
     """
 
     def __init__(self, ledger: Ledger, claim: Claim, lease_s: float, log: RunLog) -> None:
@@ -220,7 +217,9 @@ class ClaimedHold:
         self._lease_s = lease_s
         self._log = log
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"beat-{claim.job_id[:8]}", daemon=True)
+        self.carry = carrier()
+        name = f"beat-{claim.job_id[:8]}"
+        self._thread = threading.Thread(target=self.carry, args=(self._beat,), name=name, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -272,7 +271,8 @@ class ClaimedHold:
         while not self._over.wait(self._lease_s / 4):
             try:
                 answer = self._ledger.beat(self.claim, lease_s=self._lease_s)
-            except WheelfarmError:
+            except WheelfarmError as error:
+                logger.warning("lease not renewed", extra={"reason": error.message})
                 continue
             if answer in (Beat.CANCEL, Beat.LOST):
                 self.lost = answer is Beat.LOST

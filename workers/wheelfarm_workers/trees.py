@@ -13,6 +13,7 @@ from wheelfarm.digest import digest_of
 from wheelfarm.errors import FarmUnavailable
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
+from wheelfarm_services.logs import carrier
 from wheelfarm_workers.answer import read_answer
 from wheelfarm_workers.driver import MOUNTED_AT, Driver
 from wheelfarm_workers.environment import Tree, TreeCache, tree_key
@@ -61,7 +62,7 @@ class TreeMaker:
             with suppress(Exception):
                 self.driver(target, threading.Event())
 
-        threading.Thread(target=compile_it, name="driver", daemon=True).start()
+        threading.Thread(target=carrier(), args=(compile_it,), name="driver", daemon=True).start()
 
     def driver(self, target: Target, cancelled: threading.Event, *, for_s: float = 0.0) -> Driver:
         """The driver, compiled for a target's interpreter, to be used for that long, or as long as a build usually may
