@@ -165,6 +165,12 @@ class BadWheel(WheelfarmError):
     code, exit_code, status = "bad-wheel", 23, 422
 
 
+class BrokenWheel(BadWheel):
+    """The wheel was built, and can't be loaded or fails its recipe's test."""
+
+    code, exit_code, status = "broken-wheel", 26, 422
+
+
 class BuildCycle(WheelfarmError):
     """Projects need each other to be built."""
 

@@ -60,6 +60,7 @@ class Origin:
     recipe: Any = None
     prebuilt: Any = None
     fit: Any = None
+    trial: Any = None
     sandbox: str = ""
     driver: str = ""
     job: str = ""
@@ -85,6 +86,7 @@ class Origin:
             recipe=value.get("recipe"),
             prebuilt=value.get("prebuilt"),
             fit=value.get("fit"),
+            trial=value.get("trial"),
             job=str(value.get("job", "")),
             built_at=_number(value.get("built_at")),
             duration_s=_number(value.get("duration_s")),

@@ -51,6 +51,7 @@ def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
     yield "target", _target(origin.target)
     yield "", _revision(origin.target)
     yield from _fit(origin.fit)
+    yield "tried", _trial(origin.trial)
     yield "sandbox", origin.sandbox
     yield "driver", origin.driver
     if origin.build_system:
@@ -95,6 +96,22 @@ def _fit(fit: Any) -> Iterator[tuple[str, str]]:
     yield "needs", ", ".join([*libc, *(fit.get("needs") or ())])
     packages = sorted(set((fit.get("packages") or {}).values()))
     yield "install", f"apt-get install {' '.join(packages)}" if packages else ""
+
+
+def _trial(trial: Any) -> str:
+    """What was seen of a wheel before it was published."""
+    if not isinstance(trial, Mapping):
+        return ""
+    loaded, imported, command = trial.get("loaded"), trial.get("imported"), trial.get("command")
+    unproven = [str(module) for module, _ in trial.get("unproven") or ()]
+    told = [
+        f"{loaded} extension {'module' if loaded == 1 else 'modules'} loaded" if loaded else "",
+        f"{', '.join(imported)} imported" if imported else "",
+        f"{' '.join(command)} ended well" if command else "",
+        f"not shown to load: {_some(unproven)}" if unproven else "",
+        f"without {_some(trial.get('without') or ())}" if trial.get("without") else "",
+    ]
+    return "; ".join(filter(None, told))
 
 
 def _recipe(recipe: Any) -> str:

@@ -13,6 +13,7 @@
     config-settings = { setup-args = ["-Dblas=openblas"] }
     patches = ["example-1.x.patch"]                # files beside this one, applied with `patch -p1`
     limits = { timeout-s = 7200, memory-mib = 16384, disk-mib = 8192, cores = 1 }
+    test = { import = ["example"], command = ["python", "-m", "example"], load = false }   # of the built wheel
 
 Every `[[recipe]]` that holds applies, in order: later ones add to lists and tables, and replace what is single. One
 whose build-requirements leave out what needs the project itself to be built is what breaks a build cycle.
@@ -34,6 +35,7 @@ from wheelfarm.toml_table import Table, load_toml, read_bytes, read_text
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _RESERVED = re.compile(r"PATH|HOME|TMPDIR|SOURCE_DATE_EPOCH|(PYTHON|PIP_|UV_|LD_|WHEELFARM_).*")
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PATCH = re.compile(r"[A-Za-z0-9._+-]{1,100}\.patch")
 
 
@@ -48,6 +50,16 @@ class RecipeLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeTest:
+    """What a built wheel is tried by before it is published: modules to import, a command to run, and whether its
+    extension modules are loaded."""
+
+    imports: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    load: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """What applies to one version of a project on one Python. `patches` are the sha256s of their contents, in order."""
 
@@ -59,6 +71,7 @@ class Recipe:
     build_constraints: tuple[str, ...] = ()
     patches: tuple[str, ...] = ()
     limits: RecipeLimits = RecipeLimits()
+    test: RecipeTest = RecipeTest()
 
     @property
     def digest(self) -> str:
@@ -67,7 +80,7 @@ class Recipe:
 
     @property
     def build_digest(self) -> str:
-        """The digest of what may leave its mark in a wheel, which limits and reasons don't."""
+        """The digest of what may leave its mark in a wheel or keep it back, which limits and reasons don't."""
         return replace(self, reason="", limits=RecipeLimits()).digest
 
     def requirements(self, own: Iterable[str]) -> tuple[str, ...]:
@@ -89,18 +102,31 @@ class Recipe:
             patches=(*self.patches, *later.patches),
             build_requirements=instead,
             limits=RecipeLimits(**limits),
+            test=RecipeTest(
+                imports=(*self.test.imports, *later.test.imports),
+                command=later.test.command or self.test.command,
+                load=self.test.load and later.test.load,
+            ),
         )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON; one without a test says nothing of it, and has the digest that it had before there were tests."""
+        return {name: value for name, value in asdict(self).items() if name != "test" or self.test != RecipeTest()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Recipe":
         """Read what `to_json` wrote."""
         lists: dict[str, Any] = {name: _tuple(value[name]) for name in _LISTS}
-        limits = RecipeLimits(**value["limits"])
+        test = value.get("test") or {}
         return cls(
-            **{name: value[name] for name in ("reason", "environment", "config_settings")}, **lists, limits=limits
+            **{name: value[name] for name in ("reason", "environment", "config_settings")},
+            **lists,
+            limits=RecipeLimits(**value["limits"]),
+            test=RecipeTest(
+                imports=tuple(test.get("imports", ())),
+                command=tuple(test.get("command", ())),
+                load=bool(test.get("load", True)),
+            ),
         )
 
 
@@ -187,6 +213,7 @@ def _rule(table: Table, patches: Mapping[str, str]) -> Rule:
         build_constraints=table.requirements("build-constraints") or (),
         patches=tuple(patches[name] for name in names),
         limits=read_limits(table),
+        test=_test(table),
     )
     rule = Rule(versions=table.specifier("versions"), python=table.specifier("python"), recipe=recipe)
     table.end()
@@ -230,6 +257,24 @@ def read_limits(table: Table) -> RecipeLimits:
             raise limits.refused(key, "a number above 0 is expected")
     limits.end()
     return RecipeLimits(**found)
+
+
+def _test(table: Table) -> RecipeTest:
+    test = Table(table.take("test", dict, {}), f"{table.origin}, test")
+    found = RecipeTest(
+        imports=_words(test, "import"), command=_words(test, "command"), load=test.take("load", bool, True)
+    )
+    test.end()
+    if wrong := [name for name in found.imports if not _MODULE.fullmatch(name)]:
+        raise test.refused("import", f"{wrong[0]!r} is not the name of a module")
+    return found
+
+
+def _words(table: Table, key: str) -> tuple[str, ...]:
+    words = table.take(key, list, [])
+    if wrong := [word for word in words if not isinstance(word, str) or not word or "\0" in word]:
+        raise table.refused(key, f"{wrong[0]!r} is no word: a list of strings is expected")
+    return tuple(words)
 
 
 def _patches_of(text: str, origin: str) -> list[str]:

@@ -179,6 +179,7 @@ class Explanations:
             recipe=provenance.get("recipe"),
             prebuilt=provenance.get("prebuilt"),
             fit=provenance.get("fit"),
+            trial=provenance.get("trial"),
             job=job.id,
             built_at=provenance.get("built_at"),
             duration_s=provenance.get("duration_s"),

@@ -27,6 +27,7 @@ INTERFACE = {
     "build-timeout": 21,
     "build-limit": 22,
     "bad-wheel": 23,
+    "broken-wheel": 26,
     "build-cycle": 24,
     "cancelled": 25,
     "farm-unavailable": 30,

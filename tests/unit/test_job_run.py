@@ -165,6 +165,7 @@ CLASSES = {
     "lock-outdated": FailureClass.INPUT,
     "build-failed": FailureClass.BUILD,
     "bad-wheel": FailureClass.BUILD,
+    "broken-wheel": FailureClass.BUILD,
     "build-timeout": FailureClass.LIMIT,
     "build-limit": FailureClass.LIMIT,
     "build-cycle": FailureClass.DEPENDENCY,

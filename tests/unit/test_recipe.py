@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from wheelfarm.errors import InputError
-from wheelfarm.recipe import ProjectRecipes, Recipe, RecipeLimits, parse_recipes, read_recipe_file
+from wheelfarm.recipe import ProjectRecipes, Recipe, RecipeLimits, RecipeTest, parse_recipes, read_recipe_file
 
 BASE = """
 project = "app"
@@ -137,3 +138,37 @@ def test_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path, data: byte
     (tmp_path / "app.toml").write_bytes(data)
     with pytest.raises(InputError, match=r"app\.toml"):
         read_recipe_file(tmp_path / "app.toml")
+
+
+def test_tests_of_rules_are_laid_together_and_survive_their_json() -> None:
+    later = '[[recipe]]\nreason = "More."\ntest = { import = ["b.c"], command = ["python", "-m", "b"], load = false }\n'
+    found = parse(rule('test = { import = ["a"], command = ["true"] }') + later).recipe_for("1", "3.11")
+
+    assert found.test == RecipeTest(imports=("a", "b.c"), command=("python", "-m", "b"), load=False)
+    assert Recipe.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_test_builds_anew_and_a_recipe_without_one_is_what_it_was_before_there_were_tests() -> None:
+    plain, tested = (
+        parse(rule(f'environment = {{ A = "1" }}\n{text}')).recipe_for("1", "3.11")
+        for text in ("", 'test = { import = ["a"] }')
+    )
+
+    assert "test" not in plain.to_json()
+    assert plain.build_digest != tested.build_digest
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('test = { import = "a" }', "a list is expected"),
+        ('test = { import = ["a-b"] }', "'a-b' is not the name of a module"),
+        ('test = { import = ["os; x"] }', "is not the name of a module"),
+        ("test = { command = [1] }", "a list of strings is expected"),
+        ('test = { load = "no" }', "true or false is expected"),
+        ('test = { imports = ["a"] }', "unknown key 'imports'"),
+    ],
+)
+def test_test_that_is_malformed_is_refused(text: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        parse(rule(text))

@@ -45,6 +45,7 @@ from wheelfarm_workers.sandbox import Limits
 from wheelfarm_workers.sandbox.back_ends import BackEnds
 from wheelfarm_workers.serving import serve
 from wheelfarm_workers.targets import OwnTargets, RegisteredTargets, own_target, read_again
+from wheelfarm_workers.trial import lay_out_trial
 from wheelfarm_workers.workplace import clear_abandoned, open_workplace
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
             farm=Farm(settings.url, settings.token),
             grounds=grounds,
             finisher=Finisher(grounds=grounds, tools=lay_out_finisher(cache, workplace.path), limits=limits),
+            trial=lay_out_trial(cache, workplace.path),
             driver=lay_out_driver(cache, workplace.path),
             targets=own if targets else RegisteredTargets(store),
             cache=cache,

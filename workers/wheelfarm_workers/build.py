@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +10,13 @@ from wheelfarm.errors import BadWheel, BuildFailed, BuildLimitExceeded
 from wheelfarm.job import Job, JobKind, Sdist
 from wheelfarm.recipe import Recipe
 from wheelfarm.target import Target
+from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services.build_system import version_environment
 from wheelfarm_services.metrics import phase
 from wheelfarm_services.sdist_head import bad_archive
 from wheelfarm_workers.answer import Answer, read_answer
 from wheelfarm_workers.driver import MOUNTED_AT, Driver
-from wheelfarm_workers.environment import compose, write_configuration
+from wheelfarm_workers.environment import Environment, compose, write_configuration
 from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
@@ -54,14 +55,13 @@ class Builder:
     def build(self, planned: PlannedBuild, hold: Hold) -> Answer:
         """Build a planned wheel. Raises the reason when the driver did neither build nor ask for more."""
         staged = planned.staged
-        ground = self._grounds.of(staged.target)
         limits = self.limits(staged, hold.attempt)
         for_s = _NOT_YET_STARTED_S + limits.wall_s
+        ground = self._grounds.of(staged.target)
         with phase("environment"):
             driver = self._trees.driver(staged.target, hold.cancelled, for_s=for_s)
             wheels = [required.wheel for required in planned.plan.requirements]
-            trees = self._trees.trees(wheels, staged.target, hold, for_s=for_s)
-        environment = compose(trees, staged.target, write_configuration(staged.target, self._cache))
+            environment = self.environment(wheels, staged.target, hold, limits)
         run = SandboxRun(
             argv=(environment.python, "-s", driver.script),
             input=self._task(staged),
@@ -93,6 +93,11 @@ class Builder:
             answer.body.close()
             raise
         return answer
+
+    def environment(self, wheels: Sequence[BuiltWheel], target: Target, hold: Hold, limits: Limits) -> Environment:
+        """Wheels laid together, for a run under these limits."""
+        trees = self._trees.trees(wheels, target, hold, for_s=_NOT_YET_STARTED_S + limits.wall_s)
+        return compose(trees, target, write_configuration(target, self._cache))
 
     def prepare(self, target: Target) -> None:
         """Begin what every build for a target needs first."""

@@ -15,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import parse_sdist_filename
 from packaging.version import Version
 
+from wheelfarm.errors import BrokenWheel
 from wheelfarm.job import Failure, FailureClass, Job
 from wheelfarm_services import layout
 from wheelfarm_services.build_system import BuildSystem
@@ -68,7 +69,8 @@ class FirstTries:
         """Keep a failed build for another try; None where another setuptools can't be what it needs."""
         used = [one.sdist.version for one in plan.requirements if one.sdist.name == _PROJECT]
         uploaded = self._uploaded(job)
-        mendable = failure.failure_class is FailureClass.BUILD and build_system.backend.startswith(f"{_PROJECT}.")
+        is_setuptools = build_system.backend.startswith(f"{_PROJECT}.")
+        mendable = is_setuptools and failure.failure_class is FailureClass.BUILD and failure.error != BrokenWheel.code
         if not used or not uploaded or not mendable:
             return None
         first = FirstTry(

@@ -1,8 +1,8 @@
 """The pipeline: one job from its sdist to a published wheel, phase by phase.
 
-stage > plan > environment > build in the sandbox > check > publish. A phase takes a complete value and returns the
-next. A job whose build requirements are not there yet is suspended, not waited for: `Hold.require` raises Suspended,
-and when the job is claimed again its earlier phases answer at once from the store and the worker's caches.
+stage > plan > environment > build in the sandbox > check > test > publish. A phase takes a complete value and returns
+the next. A job whose build requirements are not there yet is suspended, not waited for: `Hold.require` raises
+Suspended, and when the job is claimed again its earlier phases answer at once from the store and the worker's caches.
 """
 
 from dataclasses import asdict, replace
@@ -47,6 +47,7 @@ from wheelfarm_workers.publish import check_answer, publish
 from wheelfarm_workers.sandbox import Limits
 from wheelfarm_workers.sdist_making import SdistMaker
 from wheelfarm_workers.targets import TargetBook
+from wheelfarm_workers.trial import Trials
 
 _ROUNDS = 4
 """How often a backend may ask for more before its build is given up."""
@@ -75,6 +76,7 @@ class Pipeline:
         farm: Farm,
         grounds: Grounds,
         finisher: Finisher,
+        trial: Driver,
         driver: Driver,
         targets: TargetBook,
         cache: Path,
@@ -110,6 +112,7 @@ class Pipeline:
         self._builder = Builder(
             grounds=grounds, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores
         )
+        self._trials = Trials(store=store, grounds=grounds, builder=self._builder, tools=trial)
         self._prebuilt = PrebuiltWheels(store=store, wheels=wheels, inputs=inputs, targets=targets, work=work)
         self._sdists = SdistMaker(planner=self._planner, builder=self._builder, sources=LocalSources(store), work=work)
 
@@ -217,10 +220,12 @@ class Pipeline:
                     checked, fit = self._finisher.finish(
                         planned.staged, checked, hold, Path(work), source_date_epoch=answer.facts["source_date_epoch"]
                     )
+                with phase("test"):
+                    trial = self._trials.judge(planned, checked, hold)
                 revision = self._settle(planned.staged, resolving_fields(checked.metadata))
                 with phase("publish"):
                     wheel = publish(
-                        self._wheels, planned, checked, answer, Path(work), self._driver_digest, fit, revision
+                        self._wheels, planned, checked, answer, Path(work), self._driver_digest, fit, trial, revision
                     )
                 self._settle(planned.staged, self._told_by(wheel))  # another may have been first
                 return wheel, planned.staged

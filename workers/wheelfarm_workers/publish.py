@@ -15,6 +15,7 @@ from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 from wheelfarm_workers.answer import Answer
 from wheelfarm_workers.finishing import Fit
 from wheelfarm_workers.plan import PlannedBuild, StagedSdist
+from wheelfarm_workers.trial import Trial
 from wheelfarm_workers.wheel_check import CheckedWheel, check_wheel
 from wheelfarm_workers.wheel_stamp import stamp
 
@@ -35,17 +36,19 @@ def publish(
     work: Path,
     driver: str,
     fit: Fit | None,
+    trial: Trial | None,
     revision: MetadataRevision,
 ) -> BuiltWheel:
     """Publish a checked wheel under a name of its own and return what stands: safe to repeat, and to be raced for.
 
-    For the provenance, `driver` is that one's digest, `fit` what the wheel needs, and `revision` that of the
-    sdist's metadata.
+    For the provenance, `driver` is that one's digest, `fit` what the wheel needs, `trial` what was seen of it, and
+    `revision` that of the sdist's metadata.
     """
     job = planned.staged.job
     provenance = {
         "driver": driver,
         "fit": fit.to_json() if fit else None,
+        "trial": trial.to_json() if trial else None,
         "sandbox": planned.staged.target.sandbox,
         "source_date_epoch": answer.facts["source_date_epoch"],
         "built_at": int(time.time()),
