@@ -118,8 +118,8 @@ def status_class(status: int) -> str:
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Observe the phase of a job that is run within: stage, plan, environment, build, check, finish, test or publish. It
-    is a span of the job's trace, too."""
+    """Observe the phase of a job that is run within: stage, plan, environment, build, check, finish, test or publish.
+    It is a span of the job's trace, too."""
     with span(name), PHASE_SECONDS.labels(name).time():
         yield
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wheelfarm_workers.cache_bound import CacheBound, use
+from wheelfarm_workers.cache_bound import CacheBound, made_once, use
 
 KIB = 1 << 10
 
@@ -97,3 +97,35 @@ def test_who_was_told_that_a_tree_is_there_finds_it_whole(cache: Path) -> None:
 
 def test_folder_that_is_not_there_yet_is_no_trouble(tmp_path: Path) -> None:
     assert CacheBound([tmp_path / "absent"], tmp_path, most_bytes=1).shrink() == 0
+
+
+def test_what_several_want_at_once_is_made_once_and_stays_for_all(cache: Path) -> None:
+    path = cache / "roots" / "root"
+    made: list[int] = []
+
+    def make() -> None:
+        made.append(len(made))
+        partial = path.with_name(".new")
+        partial.mkdir()
+        (partial / "file").write_bytes(b"x")
+        used(partial, 1000)  # as archives have it
+        partial.replace(path)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: made_once(path, make, for_s=7200), range(8))) == [path] * 8
+    assert made == [0]
+    assert path.stat().st_mtime > time.time()
+
+
+def test_what_was_evicted_is_made_again_and_what_is_half_made_is_left_alone(cache: Path) -> None:
+    path = cache / "roots" / "root"
+    path.parent.mkdir()
+    half = path.with_name(".root.new")
+    for folder in (path, half):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x" * KIB)
+        used(folder, 30)
+    assert CacheBound([path.parent], cache / "work", most_bytes=1).shrink() > 0
+    assert [path.exists(), half.exists()] == [False, True]
+    assert made_once(path, path.mkdir).exists()
+    assert CacheBound([path.parent], cache / "work", most_bytes=1).shrink() == 0

@@ -130,7 +130,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
             limits=limits,
             cores=settings.build_cores or cores_of(limits),
         )
-        folders = [cache / "sdists", cache / "trees"]
+        folders = [cache / "sdists", cache / "trees", settings.cache / "roots", settings.cache / "pythons"]
         stack.enter_context(CacheBound(folders, workplace.path, most_bytes=settings.cache_mib << 20))
         logs = stack.enter_context(LogWriter(redis_client(settings.broker), store))
         runner = JobRunner(

@@ -11,7 +11,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -35,6 +35,18 @@ def use(path: Path, *, for_s: float = _NEW_S) -> bool:
         except FileNotFoundError:
             return False
         return True
+
+
+def made_once(path: Path, make: Callable[[], None], *, for_s: float = _NEW_S) -> Path:
+    """A cached folder that stays for at least that long. What is not there is made, by one process while others wait;
+    `make` puts it there whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while not use(path, for_s=for_s):
+        with (path.parent / f".{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                make()
+    return path
 
 
 class CacheBound:

@@ -1,6 +1,5 @@
 """Python distributions that the farm keeps, unpacked once into this machine's cache for targets that stand on them."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from wheelfarm.interpreter_archive import examine, unpack
 from wheelfarm_services import layout
 from wheelfarm_services.interpreters import InterpreterShelf
 from wheelfarm_services.store import Store
+from wheelfarm_workers.cache_bound import made_once
 from wheelfarm_workers.sandbox import Mount
 
 SHOWN_AT = "/install"
@@ -31,15 +31,11 @@ class Distributions:
         """What a reference such as `3.12.1+20261120` means on a platform. Raises InputError, NotFound."""
         return chosen(reference, platform, InterpreterShelf(self._store()).all())
 
-    def mount(self, sha256: str) -> Mount:
-        """An installation, unpacked by now, as sandboxes are shown it. Raises InputError where its archive is gone."""
+    def mount(self, sha256: str, *, for_s: float = 0.0) -> Mount:
+        """An installation as sandboxes are shown it, unpacked by now, to be used for that long or an hour. Raises
+        InputError where its archive is gone."""
         folder = self._cache / sha256[:40]
-        if not folder.is_dir():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            with (self._cache / f"{sha256[:40]}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not folder.is_dir():
-                    self._unpack(sha256, folder)
+        made_once(folder, lambda: self._unpack(sha256, folder), for_s=for_s)
         return Mount(source=folder, target=SHOWN_AT)
 
     def python(self, sha256: str) -> str:
@@ -51,7 +47,7 @@ class Distributions:
         return f"{SHOWN_AT}/bin/{names[0]}"
 
     def _unpack(self, sha256: str, folder: Path) -> None:
-        with TemporaryDirectory(dir=self._cache) as work:
+        with TemporaryDirectory(dir=self._cache, prefix=".") as work:
             archive, installation = Path(work) / "archive", Path(work) / "installation"
             file = self._store().open(layout.interpreter_archive(sha256))
             if file is None:

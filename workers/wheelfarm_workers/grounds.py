@@ -10,10 +10,14 @@ from wheelfarm.errors import InputError
 from wheelfarm.recipe import RecipeLimits
 from wheelfarm.target import Target, host_target
 from wheelfarm.target_definition import TargetDefinition, read_definitions, unknown_target
+from wheelfarm_workers.cache_bound import use
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.roots import Roots
 from wheelfarm_workers.sandbox import Mount, Root, Sandbox
 from wheelfarm_workers.sandbox.back_ends import BackEnds
+
+DAY_S = 86400.0
+"""For how long what a target stands on is held after it was asked for: longer than builds usually take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,10 +33,16 @@ class Ground:
     limits: RecipeLimits = field(default_factory=RecipeLimits)
     external_libraries: tuple[str, ...] = ()
 
+    @property
+    def unpacked(self) -> list[Path]:
+        """What of it lies in the machine's cache."""
+        return [*((self.root.folder,) if self.root else ()), *(mount.source for mount in self.mounts)]
+
 
 class Grounds(Protocol):
-    def of(self, target: Target) -> Ground:
-        """What to run a target's builds on. Raises InputError where this machine lacks what its definition names."""
+    def of(self, target: Target, *, for_s: float = DAY_S) -> Ground:
+        """What to run a target's builds on, which stays for that long. Raises InputError where this machine lacks what
+        its definition names."""
         ...
 
 
@@ -89,13 +99,14 @@ class DefinedGrounds:
         self._known: dict[str, Ground] = {}
         self._lock = threading.Lock()
 
-    def of(self, target: Target) -> Ground:
+    def of(self, target: Target, *, for_s: float = DAY_S) -> Ground:
         with self._lock:
-            if target.revision not in self._known:
-                self._known[target.revision] = self._found(target)
-            return self._known[target.revision]
+            known = self._known.get(target.revision)
+            if known is None or not all(use(path, for_s=for_s) for path in known.unpacked):
+                known = self._known[target.revision] = self._found(target, for_s)
+            return known
 
-    def _found(self, target: Target) -> Ground:
+    def _found(self, target: Target, for_s: float) -> Ground:
         if target.name.startswith("host-"):
             sandbox = self._back_ends.back_end(self._host)
             return Ground(sandbox=sandbox, interpreter_prefix=Path(target.prefix))
@@ -106,7 +117,12 @@ class DefinedGrounds:
                 hint="Its definition was changed or removed since: see wheelfarm target show, and ask again.",
             )
         return ground_of(
-            target, definition, roots=self._roots, distributions=self._distributions, back_ends=self._back_ends
+            target,
+            definition,
+            roots=self._roots,
+            distributions=self._distributions,
+            back_ends=self._back_ends,
+            for_s=for_s,
         )
 
 
@@ -117,11 +133,13 @@ def ground_of(
     roots: Roots,
     distributions: Distributions,
     back_ends: BackEnds,
+    for_s: float = DAY_S,
 ) -> Ground:
-    """The ground of a target as it is defined. Raises InputError where its root filesystem or its interpreter is
-    gone."""
-    root = roots.root(definition.root) if definition.root else None
-    distribution = distributions.mount(definition.distribution_sha256) if definition.distribution else None
+    """The ground of a target as it is defined, to be used for that long. Raises InputError where its root filesystem or
+    its interpreter is gone."""
+    root = roots.root(definition.root, for_s=for_s) if definition.root else None
+    shown = definition.distribution_sha256
+    distribution = distributions.mount(shown, for_s=for_s) if shown else None
     return Ground(
         sandbox=back_ends.back_end(definition.sandbox),
         interpreter_prefix=None if root or distribution else Path(target.prefix),

@@ -135,7 +135,7 @@ def _tool(name: str, package: str) -> str:
 
 @contextmanager
 def _scratch(roots: Roots) -> Iterator[Path]:
-    folder = Path(mkdtemp(dir=roots.scratch()))
+    folder = Path(mkdtemp(dir=roots.scratch(), prefix="."))
     folder.chmod(0o755)
     try:
         yield folder

@@ -1,6 +1,5 @@
 """Root filesystems: archives by their sha256 beside the target definitions, unpacked once into the machine's cache."""
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from wheelfarm.digest import sha256_of_file
 from wheelfarm.errors import InputError, SandboxUnavailable
 from wheelfarm.target_definition import ROOTS
+from wheelfarm_workers.cache_bound import made_once
 from wheelfarm_workers.clearing import remove_tree
 from wheelfarm_workers.sandbox import Root
 
@@ -28,15 +28,11 @@ class Roots:
         self._archives = folder / ROOTS
         self._cache = cache
 
-    def root(self, sha256: str) -> Root:
-        """A root filesystem, unpacked by now. Raises InputError where its archive is gone or has other bytes."""
+    def root(self, sha256: str, *, for_s: float = 0.0) -> Root:
+        """A root filesystem, unpacked by now, to be used for that long or an hour. Raises InputError where its archive
+        is gone or has other bytes."""
         folder = self._cache / sha256[:40]
-        if not folder.is_dir():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            with (self._cache / f"{sha256[:40]}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not folder.is_dir():
-                    self._unpack(sha256, folder)
+        made_once(folder, lambda: self._unpack(sha256, folder), for_s=for_s)
         return Root(folder=folder, archive=self.archive(sha256), sha256=sha256)
 
     def archive(self, sha256: str) -> Path:
@@ -61,7 +57,7 @@ class Roots:
                 shutil.copyfile(archive, partial)
                 partial.replace(self.archive(sha256))
             return sha256
-        tree = self.scratch() / f"{os.getpid()}.new"
+        tree = self.scratch() / f".{os.getpid()}.new"
         try:
             _extract(archive, tree)
             return self.keep(tree)
@@ -81,7 +77,7 @@ class Roots:
             raise
 
     def scratch(self) -> Path:
-        """A folder for what is half-finished, on the file system of the unpacked ones."""
+        """A folder for what is half-finished, whose names begin with a dot, on the file system of the unpacked ones."""
         self._cache.mkdir(parents=True, exist_ok=True)
         return self._cache
 
@@ -104,7 +100,7 @@ class Roots:
                 f"{archive} has sha256 {found}: it is not the root filesystem that the target was defined with.",
                 hint="Bring the file back from a machine that has it, or make the target anew: wheelfarm target add",
             )
-        partial = folder.with_suffix(".new")
+        partial = folder.with_name(f".{folder.name}.new")
         remove_tree(partial)
         _extract(archive, partial)
         partial.replace(folder)

@@ -18,6 +18,7 @@ from wheelfarm.target import Target, host_target
 from wheelfarm.target_definition import TargetDefinition, parse_definition, read_definition
 from wheelfarm_services.refusal import refuse
 from wheelfarm_services.store import open_store
+from wheelfarm_services.targets import define
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.grounds import Ground, ground_of
 from wheelfarm_workers.root_sources import bring_root, machine_of
@@ -56,6 +57,8 @@ def add(name: str, draft: str, arch: str, python: str, interpreter: str, no_chec
             target = _target(definition, settings)
             if not no_check:
                 check_target(target, _ground(target, definition, settings, back_ends))
+            if definition.distribution:  # what a target that the store knows stands on is not garbage
+                define(open_store(settings, create=False), target)
             settings.targets.mkdir(parents=True, exist_ok=True)
             path = settings.targets / f"{name}.toml"
             partial = path.with_name(f".{name}.{os.getpid()}.new")
