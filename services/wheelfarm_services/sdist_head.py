@@ -12,7 +12,7 @@ import tomllib
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal
 
@@ -30,11 +30,13 @@ _LEFTOVERS = (".DS_Store", "__MACOSX", "pax_global_header")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SdistHead:
-    """The sdist's `PKG-INFO` (bytes, or None) and `pyproject.toml` (parsed, or None, and the sha256 of its bytes)."""
+    """The sdist's `PKG-INFO` (bytes, or None) and `pyproject.toml` (parsed, or None, and the sha256 of its bytes), and
+    the `size` of both in bytes."""
 
     pkg_info: bytes | None
     pyproject: dict[str, Any] | None
     pyproject_sha256: str
+    size: int = field(default=0, compare=False)
 
 
 def read_head(sdist: Sdist, file: BinaryIO, *, unpacked_bytes: int = _UNPACKED_BYTES) -> SdistHead:
@@ -61,6 +63,7 @@ def read_head(sdist: Sdist, file: BinaryIO, *, unpacked_bytes: int = _UNPACKED_B
         pkg_info=found.get("PKG-INFO"),
         pyproject=_parse(sdist, pyproject),
         pyproject_sha256="" if pyproject is None else hashlib.sha256(pyproject).hexdigest(),
+        size=sum(map(len, found.values())),
     )
 
 

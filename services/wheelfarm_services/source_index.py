@@ -28,8 +28,9 @@ from wheelfarm_services.upstreams import ListedSdist, ProjectPage, Upstreams
 _PAGE_AGE_S = 600.0
 _MOST_KNOWN = 20_000
 """For how many projects pages are remembered, and for how many things locks: whoever may read can ask for any name."""
-_MOST_HEADS = 32
-"""Of how many sdists the head is remembered from when they were brought to when it is asked for."""
+_MOST_HEADS = 256
+_HEAD_BYTES = 128 << 10
+"""Of how many sdists the head is remembered, where it is small: it may take to unpack a whole archive to find it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,10 +114,10 @@ class SourceIndex:
 
     def head(self, sdist: Sdist) -> SdistHead:
         """The head of a mirrored sdist."""
-        if (head := self._heads.pop(sdist, None)) is not None:
+        if (head := self._heads.get(sdist)) is not None:
             return head
         with self._opened(sdist) as file:
-            return read_head(sdist, file)
+            return self._remembered(sdist, read_head(sdist, file))
 
     def _stated_metadata(self, sdist: Sdist) -> bytes | None:
         if not sdist.is_prebuilt:
@@ -200,9 +201,14 @@ class SourceIndex:
         with path.open("rb") as file:
             head = read_head(sdist, file)
         require_about(sdist, head)
+        self._remembered(sdist, head)
+
+    def _remembered(self, sdist: Sdist, head: SdistHead) -> SdistHead:
         if len(self._heads) >= _MOST_HEADS:
             self._heads.clear()
-        self._heads[sdist] = head
+        if head.size <= _HEAD_BYTES:
+            self._heads[sdist] = head
+        return head
 
     def _lock(self, name: str) -> threading.Lock:
         with self._guard:

@@ -50,6 +50,28 @@ def make_zip(files: Mapping[str, bytes], *, modes: Mapping[str, int] | None = No
     return packed.getvalue()
 
 
+def make_piped_zip(files: Mapping[str, bytes]) -> bytes:
+    """A deflated zip archive written to a pipe: the sizes stand behind the entries, not before them."""
+
+    class Pipe(io.RawIOBase):
+        def __init__(self) -> None:
+            self.data = bytearray()
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            piece = bytes(data)  # type: ignore[call-overload]
+            self.data += piece
+            return len(piece)
+
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in files.items():
+            archive.writestr(path, data)
+    return bytes(pipe.data)
+
+
 def metadata(name: str, version: str) -> bytes:
     """A METADATA file."""
     return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: >=3.8\n".encode()

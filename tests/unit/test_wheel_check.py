@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import WHEEL_NAME, make_zip, metadata, wheel_files, with_record
+from tests.support.archives import WHEEL_NAME, make_piped_zip, make_zip, metadata, wheel_files, with_record
 from tests.support.values import make_sdist, make_target
 from wheelfarm.errors import BadWheel
 from wheelfarm.target import native_tags
@@ -68,24 +68,9 @@ def test_entries_for_directories_are_accepted(tmp_path: Path) -> None:
 
 
 def test_wheel_written_to_a_pipe_with_data_descriptors_is_accepted(tmp_path: Path) -> None:
-    class Pipe(io.RawIOBase):
-        def __init__(self) -> None:
-            self.data = bytearray()
-
-        def writable(self) -> bool:
-            return True
-
-        def write(self, data: object) -> int:
-            piece = bytes(data)  # type: ignore[call-overload]
-            self.data += piece
-            return len(piece)
-
-    pipe = Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, data in wheel_files().items():
-            archive.writestr(path, data)
-    assert check(tmp_path, bytes(pipe.data)).filename == WHEEL_NAME
-    refuse(tmp_path, bytes(pipe.data).replace(b"PK\x07\x08", b"PK\x07\x09"), "data descriptor")
+    data = make_piped_zip(wheel_files())
+    assert check(tmp_path, data).filename == WHEEL_NAME
+    refuse(tmp_path, data.replace(b"PK\x07\x08", b"PK\x07\x09"), "data descriptor")
 
 
 def test_requirement_on_python_is_one_line(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.archives import WHEEL_NAME, make_zip, wheel_files
+from tests.support.archives import WHEEL_NAME, make_piped_zip, make_zip, wheel_files
 from tests.support.values import make_sdist, make_target
 from wheelfarm.target import native_tags
 from wheelfarm_workers.wheel_check import check_wheel
@@ -48,6 +48,15 @@ def test_stamping_is_a_function_of_bytes_and_tag(tmp_path: Path) -> None:
     first = stamped(tmp_path, data).read_bytes()
     assert stamped(tmp_path, data).read_bytes() == first
     assert stamped(tmp_path, data, 2).read_bytes() != first
+
+
+def test_entries_whose_sizes_stand_behind_them_are_copied_as_they_are_packed(tmp_path: Path) -> None:
+    files = wheel_files(files={"big.bin": bytes(range(256)) * 8192, "empty.py": b""})
+    result = stamped(tmp_path, make_piped_zip(files))
+    assert read(result)["big.bin"] == files["big.bin"]
+    with zipfile.ZipFile(tmp_path / "unstamped.whl") as before, zipfile.ZipFile(result) as after:
+        assert after.getinfo("big.bin").compress_size == before.getinfo("big.bin").compress_size
+        assert {info.flag_bits & 0x8 for info in after.infolist()} == {0}
 
 
 def test_times_and_modes_are_kept(tmp_path: Path) -> None:
