@@ -52,6 +52,6 @@ def _follows(collector: Collector) -> None:
     app, helper = by_outcome["app==1.0", "done"], by_outcome["helper==1.0", "done"]
     assert ancestors(app) == ancestors(by_outcome["app==1.0", "suspended"]) == asked
     assert ancestors(helper) == ["worker: plan", "worker: job", *asked]
-    assert {one.name for one in spans.values() if one.parent == app.id} == set(PHASES)
+    assert {one.name for one in spans.values() if one.parent == app.id} >= set(PHASES)
     wait = next(one for one in spans.values() if one.name == "wait" and one.parent == app.id)
     assert app.began == wait.began <= wait.ended <= app.ended

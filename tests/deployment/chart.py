@@ -11,6 +11,7 @@ CHART = ROOT / "helm" / "wheelfarm"
 Manifest = dict[str, Any]
 
 STORE_PEERS = [{"ipBlock": {"cidr": "10.1.2.3/32"}}]
+COLLECTOR_PEERS = [{"podSelector": {"matchLabels": {"app": "collector"}}}]
 
 
 def everything() -> dict[str, Any]:
@@ -25,7 +26,8 @@ def everything() -> dict[str, Any]:
         "tokensFile": {"secretName": "farm-tokens"},
         "config": {"policy": "deny = []\n", "upstreams": "# none\n", "recipes": {"numpy.toml": "# none\n"}},
         "store": {"endpoint": "https://s3.example", "region": "eu"},
-        "networkPolicy": {"store": {"to": STORE_PEERS}},
+        "networkPolicy": {"store": {"to": STORE_PEERS}, "collector": {"to": COLLECTOR_PEERS}},
+        "traces": {"endpoint": "http://collector:4318", "headers": {"secretName": "collector"}},
         "monitoring": {part: {"enabled": True} for part in ("serviceMonitor", "rules", "dashboard")},
         "workers": [pool, other],
     }

@@ -67,6 +67,15 @@ fsGroupChangePolicy: OnRootMismatch
 {{- end }}
 - {name: WHEELFARM_METRICS, value: "0.0.0.0:9464"}
 - {name: WHEELFARM_LOG_FORMAT, value: {{ .Values.logFormat }}}
+{{- if .Values.traces.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .Values.traces.endpoint | quote }}}
+{{- with .Values.traces.headers }}
+{{- if .secretName }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {name: {{ .secretName }}, key: {{ .key }}}}
+{{- end }}
+{{- end }}
+{{- end }}
 - {name: HOME, value: /tmp}
 {{- end -}}
 
