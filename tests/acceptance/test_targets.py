@@ -1,12 +1,16 @@
 """Resolving for a target on a machine that has no such interpreter and is no such platform."""
 
 import json
+import shutil
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from dataclasses import replace
 
 import pytest
 from packaging.markers import Marker
+from uv import find_uv_bin
 
 from tests.acceptance.conftest import Home
 from tests.support.projects import Project
@@ -104,3 +108,66 @@ PyMODINIT_FUNC PyInit_native_c(void) { return PyModule_Create(&module); }
         .values()
     ]
     assert (fit["elf_files"], fit["portable"], "libm.so.6" in fit["needs"]) == (1, False, True)
+
+
+MODULE = """
+#include <Python.h>
+%s
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "%s_c", NULL, -1, NULL};
+PyMODINIT_FUNC PyInit_%s_c(void) { %s return PyModule_Create(&module); }
+"""
+
+
+@pytest.mark.skipif(shutil.which("patchelf") is None, reason="patchelf is not installed")
+def test_portable_wheel_leaves_to_the_machine_what_it_may_and_keeps_the_promise_of_its_abi(held_home: Home) -> None:
+    home = held_home
+    external = Project(
+        name="external",
+        extension=MODULE % ("extern const char *const __gmp_version;", "external", "external", "puts(__gmp_version);"),
+        extension_flags=["-l:libgmp.so.10"],
+    )
+    limited = Project(name="limited", abi3=True, extension=MODULE % ("", "limited", "limited", ""))
+    beyond = Project(
+        name="beyond",
+        abi3=True,
+        extension=MODULE % ("", "beyond", "beyond", 'PyCode_NewEmpty("file", "name", 1);'),
+    )
+    home.upstream.add(external, limited, beyond)
+    words = ["--tag-policy", "portable", "--external-library", "libgmp.so.10", "--no-check"]
+    made = home.run("target", "add", "portable", "--from", f"host:{sys.executable}", *words)
+    assert made.code == 0, made.err
+
+    done = home.run("build", "external", "limited", "beyond", "--keep-going", "--target", "portable", "--out", "out")
+
+    assert done.code == 23, done.err
+    assert "is tagged abi3 and uses what is not of that limited API: PyCode_NewEmpty." in done.err
+    wheels = {path.name.partition("-")[0]: path for path in (home.root / "out").iterdir()}
+    assert sorted(wheels) == ["external", "limited"]
+    assert all("-manylinux" in path.name for path in wheels.values())
+    assert "-abi3-" in wheels["limited"].name
+    with zipfile.ZipFile(wheels["external"]) as wheel:
+        assert [name for name in wheel.namelist() if "gmp" in name] == []
+    (told,) = home.run("why", wheels["external"], "--json").json["origins"].values()
+    assert "libgmp.so.10" in told["fit"]["needs"]
+    leave_manylinux_out(home)
+
+
+def leave_manylinux_out(home: Home) -> None:
+    """no-manylinux comes into an environment that stock uv has asked for its tags already, and remembers (uv#10832)."""
+    environment, cache = home.root / "env", home.root / "uv-cache"
+    uv = {**home.environment, "UV_CACHE_DIR": str(cache), "UV_NO_CONFIG": "1"}
+    by_uv = [find_uv_bin(), "pip", "install", "--no-index", "--python", environment, "--find-links", home.root / "out"]
+    subprocess.run([find_uv_bin(), "venv", "--no-project", "-p", sys.executable, environment], env=uv, check=True)
+    subprocess.run([*by_uv, "--dry-run", "limited"], env=uv, check=True, capture_output=True)
+    assert list(cache.glob("interpreter-*/*/*"))
+    (packages,) = environment.glob("lib/python*/site-packages")
+    (packages / "_manylinux.py").write_text("def manylinux_compatible(*_, **__):\n    return False\n")
+
+    warm = {"UV_CACHE_DIR": str(cache)}
+    portable = home.run("install", "limited", "--target", "portable", "--venv", environment, environment=warm)
+    native = home.run("install", "limited", "--venv", environment, environment=warm)
+
+    assert (portable.code, "does not take what was built for portable" in portable.err) == (47, True), portable.err
+    assert native.code == 0, native.err
+    (info,) = packages.glob("limited-*.dist-info")
+    assert f"-abi3-{sysconfig.get_platform().replace('-', '_')}\n" in (info / "WHEEL").read_text()

@@ -61,7 +61,8 @@ def platform_tag():
     import sys, sysconfig
 
     python = "cp%d%d" % sys.version_info[:2]
-    return "-".join([python, python, sysconfig.get_platform().replace("-", "_")])
+    abi = "abi3" if TINY["abi3"] else python
+    return "-".join([python, abi, sysconfig.get_platform().replace("-", "_")])
 
 def build_sdist(sdist_directory, config_settings=None):
     import tarfile
@@ -101,6 +102,8 @@ class Project:
     modules: Mapping[str, str] = field(default_factory=dict)
     extension: str = ""
     """The C source of an extension module named like the project with `_c`; its CFLAGS are the environment's."""
+    abi3: bool = False
+    """Whether its extension is tagged as one of the limited API."""
     platform_tag: bool = False
     """Whether its wheel is tagged for its platform without an extension."""
     extension_flags: Sequence[str] = ()
@@ -126,6 +129,7 @@ class Project:
             "pkg_info": self._pkg_info(),
             "extension": self.extension,
             "platform_tag": self.platform_tag,
+            "abi3": self.abi3,
             "extension_flags": list(self.extension_flags),
             "wheel_name": self.wheel_name or self.name,
             "wheel_version": self.wheel_version or self.version,
