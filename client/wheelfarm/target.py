@@ -195,12 +195,15 @@ def _read_host_target(python: Path, sandbox: str, patience_s: float) -> Target:
     )
 
 
-def require_suitable(python: Path, facts: Mapping[str, Any]) -> None:
+def require_suitable(python: Path, facts: Mapping[str, Any], *, hint: str = "Name another one with --python.") -> None:
     """Raise BadInterpreter unless the farm can build for an interpreter that tells these facts of itself."""
+    what = ""
     if facts["implementation"] != "cpython":
-        raise _bad_kind(python, f"{facts['implementation']}, and the farm builds for CPython only")
-    if tuple(map(int, re.findall(r"\d+", facts["version"])[:2])) < OLDEST_PYTHON:
-        raise _bad_kind(python, f"CPython {facts['version']}, and builds run on 3.10 or later")
+        what = f"{facts['implementation']}, and the farm builds for CPython only"
+    elif tuple(map(int, re.findall(r"\d+", facts["version"])[:2])) < OLDEST_PYTHON:
+        what = f"CPython {facts['version']}, and builds run on 3.10 or later"
+    if what:
+        raise BadInterpreter(f"{python} is {what}.", hint=hint)
 
 
 def read_facts(said: str) -> dict[str, Any] | None:
@@ -252,10 +255,6 @@ def _said_by(command: list[str], patience_s: float) -> tuple[str, int | None]:
         process.wait()
     timer.cancel()
     return said.decode(errors="replace"), None if late.is_set() else process.returncode
-
-
-def _bad_kind(python: Path, what: str) -> BadInterpreter:
-    return BadInterpreter(f"{python} is {what}.", hint="Name another one with --python.")
 
 
 def _bad(python: Path, reason: str) -> BadInterpreter:

@@ -156,9 +156,9 @@ def leave_manylinux_out(home: Home) -> None:
     """no-manylinux comes into an environment that stock uv has asked for its tags already, and remembers (uv#10832)."""
     environment, cache = home.root / "env", home.root / "uv-cache"
     uv = {**home.environment, "UV_CACHE_DIR": str(cache), "UV_NO_CONFIG": "1"}
-    by_uv = [find_uv_bin(), "pip", "install", "--no-index", "--python", environment, "--find-links", home.root / "out"]
+    by_uv = [find_uv_bin(), "pip", "install", "--no-index", "--python", str(environment), "--dry-run"]
     subprocess.run([find_uv_bin(), "venv", "--no-project", "-p", sys.executable, environment], env=uv, check=True)
-    subprocess.run([*by_uv, "--dry-run", "limited"], env=uv, check=True, capture_output=True)
+    subprocess.run([*by_uv, "--find-links", home.root / "out", "limited"], env=uv, check=True, capture_output=True)
     assert list(cache.glob("interpreter-*/*/*"))
     (packages,) = environment.glob("lib/python*/site-packages")
     (packages / "_manylinux.py").write_text("def manylinux_compatible(*_, **__):\n    return False\n")

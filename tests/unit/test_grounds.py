@@ -4,12 +4,15 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from wheelfarm.errors import SandboxUnavailable
 from wheelfarm.target import Target
 from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.targets import queue_of
 from wheelfarm_workers.cache_bound import CacheBound
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.grounds import DefinedGrounds, Definitions
@@ -22,7 +25,7 @@ python = "/usr/bin/python3"
 [interpreter]
 version = "3.12.1"
 abi = "cp312"
-platform = "linux-x86_64"
+platform = "linux-{machine}"
 prefix = "/usr"
 """
 
@@ -42,7 +45,7 @@ def grounds(tmp_path: Path) -> DefinedGrounds:
     subprocess.run(["tar", "-C", tmp_path / "tree", "-cf", tmp_path / "root.tar", "."], check=True)
     roots = Roots(tmp_path, tmp_path / "roots-cache")
     sha256 = roots.keep_archive(tmp_path / "root.tar")
-    (tmp_path / "mine.toml").write_text(DEFINED.format(sha256=sha256))
+    (tmp_path / "mine.toml").write_text(DEFINED.format(sha256=sha256, machine=os.uname().machine))
     store = DirectoryStore.create(tmp_path / "store")
     return DefinedGrounds(
         definitions=Definitions(tmp_path, cache=tmp_path),
@@ -86,3 +89,26 @@ def test_root_filesystem_that_was_evicted_is_unpacked_again(
     assert (root.folder / "usr" / "file").exists()
     shutil.rmtree(root.folder)
     assert (grounds.of(target).root, root.folder.exists()) == (root, True)
+
+
+def test_target_of_another_machine_is_one_target_with_one_queue_for_native_and_emulating_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "arm.toml").write_text(DEFINED.format(sha256="a" * 64, machine="aarch64"))
+    found = []
+    for machine in ("x86_64", "aarch64"):
+        monkeypatch.setattr(os, "uname", lambda machine=machine: SimpleNamespace(machine=machine))
+        found.append(Definitions(tmp_path, cache=tmp_path / machine).target("arm"))
+    assert found[0] == found[1]
+    assert {queue_of(target) for target in found} == {f"arm.{found[0].revision[:16]}"}
+
+
+def test_worker_that_cannot_run_a_targets_programs_refuses_it_with_what_to_install(
+    grounds: DefinedGrounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mainframe.toml").write_text(DEFINED.format(sha256="a" * 64, machine="s390x"))
+    target = Definitions(tmp_path, cache=tmp_path).target("mainframe")
+    monkeypatch.setattr("wheelfarm_workers.machines._BINFMT", tmp_path)
+    with pytest.raises(SandboxUnavailable, match="does not run programs for s390x") as error:
+        grounds.of(target)
+    assert "apt-get install qemu-user-static binfmt-support" in error.value.hint

@@ -12,7 +12,7 @@ from wheelfarm.target_definition import TargetDefinition, parse_definition, read
 from wheelfarm_services import layout
 from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.targets import define
-from wheelfarm_workers.root_sources import require_runnable
+from wheelfarm_workers.machines import require_runnable
 from wheelfarm_workers.roots import Roots
 
 WHOLE = TargetDefinition(

@@ -12,6 +12,7 @@ from wheelfarm.target import Target, host_target
 from wheelfarm.target_definition import TargetDefinition, read_definitions, unknown_target
 from wheelfarm_workers.cache_bound import use
 from wheelfarm_workers.distributions import Distributions
+from wheelfarm_workers.machines import require_runnable
 from wheelfarm_workers.roots import Roots
 from wheelfarm_workers.sandbox import Mount, Root, Sandbox
 from wheelfarm_workers.sandbox.back_ends import BackEnds
@@ -136,7 +137,8 @@ def ground_of(
     for_s: float = DAY_S,
 ) -> Ground:
     """The ground of a target as it is defined, to be used for that long. Raises InputError where its root filesystem or
-    its interpreter is gone."""
+    its interpreter is gone, and SandboxUnavailable where it is for a machine of which this one runs no programs."""
+    require_runnable(target.machine)
     root = roots.root(definition.root, for_s=for_s) if definition.root else None
     shown = definition.distribution_sha256
     distribution = distributions.mount(shown, for_s=for_s) if shown else None

@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 
 from wheelfarm.errors import InputError, SandboxUnavailable
 from wheelfarm_workers.clearing import remove_tree
+from wheelfarm_workers.machines import machine_of, require_runnable
 from wheelfarm_workers.roots import Roots
 
 PACKAGES = ("gcc", "g++", "libc6-dev", "make", "patchelf", "pkg-config", "python3-dev")
@@ -18,8 +19,6 @@ PACKAGES = ("gcc", "g++", "libc6-dev", "make", "patchelf", "pkg-config", "python
 
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_:-]*@sha256:[0-9a-f]{64}")
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "arm", "ppc64el": "ppc64le", "riscv64": "riscv64"}
-"""Debian's architectures, as qemu and binfmt name them."""
 
 
 def bring_root(source: str, roots: Roots, *, arch: str = "", packages: Sequence[str] = ()) -> str:
@@ -42,7 +41,7 @@ def _debootstrap(suite: str, roots: Roots, arch: str, packages: Sequence[str]) -
     tool = _tool("debootstrap", "debootstrap")
     if os.getuid() != 0:
         raise SandboxUnavailable("debootstrap works as root only.", hint="Run it with sudo, on the worker's machine.")
-    require_runnable(arch)
+    require_runnable(machine_of(arch))
     with _scratch(roots) as folder:
         command = [tool, "--variant=minbase", f"--include={','.join(sorted({*PACKAGES, *packages}))}"]
         command += [f"--arch={arch}"] if arch else []
@@ -103,27 +102,6 @@ def debian_mirror() -> str:
             hint="Add one to /etc/apt/sources.list.d, or bring a root filesystem: --from tar:FILE",
         )
     return mirrors[0].rstrip("/")
-
-
-def machine_of(arch: str) -> str:
-    """A Debian architecture as the kernel names it; this machine's where none is named."""
-    return _MACHINES.get(arch, arch) or os.uname().machine
-
-
-def require_runnable(arch: str, binfmt: Path = Path("/proc/sys/fs/binfmt_misc")) -> None:
-    """Raise SandboxUnavailable, with what to install, unless this machine runs programs of that Debian architecture."""
-    machine = machine_of(arch)
-    if machine == os.uname().machine:
-        return
-    try:
-        enabled = (binfmt / f"qemu-{machine}").read_text().startswith("enabled")
-    except OSError:
-        enabled = False
-    if not enabled:
-        raise SandboxUnavailable(
-            f"This machine ({os.uname().machine}) does not run programs for {arch}: no binfmt handler qemu-{machine}.",
-            hint="apt-get install qemu-user-static binfmt-support",
-        )
 
 
 def _tool(name: str, package: str) -> str:

@@ -42,6 +42,7 @@ else:
             told = {{"lacks": "import", "said": str(error)}}
 {_TOLD}
 """
+_OTHER_PYTHON = "Name another one in it (--python), or one that the farm keeps: --interpreter, by wheelfarm python list"
 _INSTALL = {"headers": "python3-dev", "compiler": "gcc", "build": "libc6-dev"}
 
 
@@ -66,12 +67,17 @@ def facts_of(root: Root | None, python: str, sandbox: Sandbox, *, distribution: 
             f"The distribution's Python does not run on that system: {said.strip()[-300:] or 'it said nothing'}",
             hint="It lacks a library, is for another libc or machine, or is not relocatable: docs/pythons.md",
         )
+    if facts is None and "Exec format error" in said:
+        raise BadInterpreter(
+            f"The Python at {python} in the root filesystem is for another kind of machine than this one.",
+            hint="To have such programs emulated: apt-get install qemu-user-static binfmt-support",
+        )
     if facts is None:
         raise BadInterpreter(
             f"The root filesystem has no Python that runs at {python}: {said.strip()[-300:] or 'it said nothing'}",
             hint="Install one in it (Debian: python3-dev), or name another place with --python.",
         )
-    require_suitable(Path(python), facts)
+    require_suitable(Path(python), facts, hint=_OTHER_PYTHON)
     return facts
 
 

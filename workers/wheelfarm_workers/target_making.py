@@ -21,7 +21,8 @@ from wheelfarm_services.store import open_store
 from wheelfarm_services.targets import define
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.grounds import Ground, ground_of
-from wheelfarm_workers.root_sources import bring_root, machine_of
+from wheelfarm_workers.machines import machine_of
+from wheelfarm_workers.root_sources import bring_root
 from wheelfarm_workers.roots import Roots
 from wheelfarm_workers.sandbox.back_ends import BackEnds
 from wheelfarm_workers.target_check import check_target, facts_of
