@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from wheelfarm.errors import HashMismatch, InputError, ProtocolError
 from wheelfarm.export import MANIFEST, ExportManifest, FileRecord, provenance_path, read_manifest
+from wheelfarm.files import open_lock
 from wheelfarm.target import TARGET_NAME
 from wheelfarm.wheel import BuiltWheel
 
@@ -64,8 +65,7 @@ def write_export(plan: ExportPlan, source: WheelSource, folder: Path) -> Written
     place = Path(os.path.abspath(folder))  # noqa: PTH100  (the link itself, not what it leads to)
     with _alone(place):
         before = _manifest_before(place)
-        partial = place.with_name(f".{place.name}.partial")
-        partial.mkdir(exist_ok=True)
+        partial = _begun(place)
         contents = {path: page.encode() for path, page in plan.pages.items()}
         wheels = tuple(BuiltWheel.from_json(manifest["wheel"]) for manifest in plan.manifests)
         files = {path: FileRecord.of(data) for path, data in contents.items()}
@@ -85,6 +85,19 @@ def write_export(plan: ExportPlan, source: WheelSource, folder: Path) -> Written
         new=tuple(wheel for wheel in wheels if wheel.filename not in known),
         gone=tuple(sorted(known - {wheel.filename for wheel in wheels})),
     )
+
+
+def _begun(place: Path) -> Path:
+    """The folder of an export that is not whole yet, as one that was interrupted left it.
+
+    Raises InputError for links in it: what is written and removed there would be so elsewhere.
+    """
+    partial = place.with_name(f".{place.name}.partial")
+    links = [path for path in (partial, *partial.rglob("*")) if path.is_symlink()]
+    if links:
+        raise InputError(f"{links[0]} is a link, and no export leaves one there.", hint=f"Remove it: rm -r {partial}")
+    partial.mkdir(exist_ok=True)
+    return partial
 
 
 def _obtain(wheel: BuiltWheel, source: WheelSource, place: Path, partial: Path) -> None:
@@ -139,16 +152,24 @@ def _switch(place: Path, partial: Path, manifest: ExportManifest) -> None:
     new = place.with_name(f".{place.name}.{manifest.sha256[:16]}")
     old = place.resolve()
     if old != new.resolve():
-        shutil.rmtree(new, ignore_errors=True)
+        _remove(new)
         partial.rename(new)
         link = place.with_name(f".{place.name}.link")
-        link.unlink(missing_ok=True)
+        _remove(link)
         link.symlink_to(new.name)
         link.replace(place)
     versions = re.compile(rf"\.{re.escape(place.name)}\.(?:[0-9a-f]{{16}}|partial)")
     for other in place.parent.iterdir():
         if versions.fullmatch(other.name) and other.resolve() not in (old, new.resolve()):
-            shutil.rmtree(other)
+            _remove(other)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or the link or the file that stands in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _manifest_before(place: Path) -> ExportManifest | None:
@@ -165,8 +186,9 @@ def _alone(place: Path) -> Iterator[None]:
     """Keep other exports to the same place away. Raises InputError where it can't be written."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with place.with_name(f".{place.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except PermissionError as error:
+        lock = open_lock(place.with_name(f".{place.name}.lock"))
+    except OSError as error:
         raise InputError(f"{place} can't be written: {error.strerror}.", hint="Name another folder.") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -5,7 +5,6 @@ source index remembers a page.
 """
 
 import json
-import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from wheelfarm.digest import digest_of
 from wheelfarm.errors import InputError
+from wheelfarm.files import write_whole
 
 if TYPE_CHECKING:
     from wheelfarm.farm import Farm
@@ -77,7 +77,5 @@ def ask_policy(farm: "Farm", folder: Path, settings: "Settings") -> KnownPolicy:
             )
         return policy
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".policy.{os.getpid()}.new"
-    partial.write_text(json.dumps({"source": policy.source}))
-    partial.replace(folder / "policy.json")
+    write_whole(folder / "policy.json", json.dumps({"source": policy.source}))
     return policy

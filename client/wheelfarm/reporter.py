@@ -26,7 +26,7 @@ class Reporter:
     def insist(self, text: str) -> None:
         """Lines that are told even when quiet."""
         for line in text.splitlines():
-            self._write(f"{self.prefix}{line}")
+            self._write(f"{self.prefix}{printable(line)}")
 
     @contextmanager
     def through(self, write: Callable[[str], None]) -> Iterator[None]:
@@ -43,6 +43,13 @@ class Reporter:
 
     def _print(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may show it, whoever wrote it: without characters that steer one."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def seconds_since(start: float) -> str:

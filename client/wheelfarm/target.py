@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from wheelfarm.digest import SHA256, digest_of, sha256_of_file
 from wheelfarm.errors import BadInterpreter, InputError
+from wheelfarm.files import write_whole
 
 if TYPE_CHECKING:
     from packaging.tags import Tag
@@ -163,9 +164,7 @@ def host_target(python: Path, *, sandbox: str, memory: Path, patience_s: float =
             return target
     target = _read_host_target(python, sandbox, patience_s)
     memory.mkdir(parents=True, exist_ok=True)
-    partial = remembered.with_suffix(f".{os.getpid()}.new")
-    partial.write_text(json.dumps(target.to_json()))
-    partial.replace(remembered)
+    write_whole(remembered, json.dumps(target.to_json()))
     return target
 
 

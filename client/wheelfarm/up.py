@@ -16,11 +16,12 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from wheelfarm.broker import broker_command
 from wheelfarm.embedded import RuntimeFolder, rules_of, runtime_folder
 from wheelfarm.errors import InputError
+from wheelfarm.files import open_lock
 from wheelfarm.keeper import Keeper, listen_for_commands
 from wheelfarm.listening import Address
 from wheelfarm.parts import environment_of
@@ -158,7 +159,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     a link, in our way."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _require_own(folder)
-    with _opened_here(folder / "lock") as lock:
+    with _opened_lock(folder / "lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -175,10 +176,10 @@ def _require_own(folder: Path) -> None:
         raise InputError(f"{folder} belongs to another user.", hint="Name a folder of your own: --folder DIR")
 
 
-def _opened_here(lock: Path) -> TextIO:
-    """A lock file, opened for writing, made if need be. Raises InputError where a link stands in its place."""
+def _opened_lock(lock: Path) -> BinaryIO:
+    """Raises InputError where a link stands in the lock's place."""
     try:
-        return os.fdopen(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
+        return open_lock(lock)
     except OSError as error:
         raise InputError(f"{lock} can't be opened: {error.strerror}.", hint="Remove what lies there.") from error
 

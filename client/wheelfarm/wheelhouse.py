@@ -6,7 +6,6 @@ installs as it stands: then no farm, no resolver and no sandbox is started.
 """
 
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from wheelfarm.digest import digest_of, sha256_of_file
 from wheelfarm.errors import ProtocolError
+from wheelfarm.files import write_whole
 from wheelfarm.requirements import Requirements
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
@@ -88,9 +88,7 @@ class Wheelhouse:
         asked = json.dumps({"lines": lines, "target": target.name})
         listed = json.dumps([wheel.to_json() for wheel in wheels])
         for name, text in (("asked.json", asked), ("wheels.json", listed), ("pylock.toml", self._lock(wheels))):
-            partial = folder / f".{name}.{os.getpid()}.new"
-            partial.write_text(text)
-            partial.replace(folder / name)
+            write_whole(folder / name, text)
         return Remembered(wheels=tuple(wheels), lock=folder / "pylock.toml", age_s=0.0)
 
     def past_resolutions(self, target: str) -> list[PastResolution]:

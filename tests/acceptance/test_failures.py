@@ -276,3 +276,15 @@ def test_interrupted_set_goes_on_where_it_stopped(home: Home) -> None:
 
     assert done.code == 0, done.err
     assert "building helper" not in done.err
+
+
+def test_place_that_cannot_be_written_is_told_before_anything_is_built(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    (home.root / "file").write_text("precious")
+    done = home.run("build", "--out", home.root / "file", "app")
+    assert (done.code, done.err.count("Traceback")) == (2, 0), done.err
+    assert f"{home.root}/file can't be used: File exists." in done.err
+    done = home.run("build", "app", environment={"WHEELFARM_CACHE": str(home.root / "file" / "cache")})
+    assert (done.code, done.err.count("Traceback")) == (2, 0), done.err
+    assert "can't be used: Not a directory." in done.err
+    assert home.upstream.requests == []

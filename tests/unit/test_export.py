@@ -6,6 +6,8 @@ import pytest
 from wheelfarm.digest import sha256_of_bytes
 from wheelfarm.errors import HashMismatch, InputError
 from wheelfarm.export import MANIFEST, ExportManifest, FileRecord, verified_manifest
+from wheelfarm.export_writer import ExportPlan, write_export
+from wheelfarm.wheel import BuiltWheel
 
 
 def make_export(folder: Path, **files: bytes) -> ExportManifest:
@@ -67,3 +69,44 @@ def test_wheel_without_its_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps({"format": 1, "target": "t1", "wheels": [wheel], "files": {}}))
     with pytest.raises(InputError, match="x-1-1"):
         verified_manifest(tmp_path)
+
+
+class NoWheels:
+    def download(self, wheel: BuiltWheel, path: Path) -> None:
+        raise AssertionError(wheel)
+
+    def wheel_metadata(self, wheel: BuiltWheel) -> bytes:
+        raise AssertionError(wheel)
+
+
+def write_empty_export(place: Path) -> ExportManifest:
+    plan = ExportPlan(target="t1", manifests=(), pages={"index.html": "<!DOCTYPE html>"})
+    return write_export(plan, NoWheels(), place).manifest
+
+
+@pytest.mark.parametrize("link", [".export.partial", ".export.partial/simple"])
+def test_link_in_a_begun_export_is_refused_and_nothing_behind_it_is_touched(tmp_path: Path, link: str) -> None:
+    private, work = tmp_path / "private", tmp_path / "work"
+    private.mkdir()
+    (private / "diary").write_text("precious")
+    (work / link).parent.mkdir(parents=True)
+    (work / link).symlink_to(private)
+    with pytest.raises(InputError, match="is a link"):
+        write_empty_export(work / "export")
+    assert [(path.name, path.read_text()) for path in private.iterdir()] == [("diary", "precious")]
+
+
+@pytest.mark.parametrize("name", [".export.lock", ".export.link", ".export.0123456789abcdef"])
+def test_links_beside_an_export_lead_it_nowhere(tmp_path: Path, name: str) -> None:
+    private, work = tmp_path / "private", tmp_path / "work"
+    (private / "folder").mkdir(parents=True)
+    (private / "diary").write_text("precious")
+    work.mkdir()
+    (work / name).symlink_to(private / ("diary" if name == ".export.lock" else "folder"))
+    if name == ".export.lock":
+        with pytest.raises(InputError, match="links"):
+            write_empty_export(work / "export")
+    else:
+        verified_manifest(work / "export", write_empty_export(work / "export").sha256)
+    assert (private / "diary").read_text() == "precious"
+    assert sorted(path.name for path in private.iterdir()) == ["diary", "folder"]

@@ -6,6 +6,7 @@ from wheelfarm.farm import RequestStatus
 from wheelfarm.job import TREE_VERSION, JobKind, JobState, JobStatus
 from wheelfarm.progress import Progress
 from wheelfarm.reporter import Reporter
+from wheelfarm.revision import MetadataRevision
 
 JOB = JobStatus(id="0123456789abcdef", kind=JobKind.WHEEL, sdist=make_sdist(), state=JobState.QUEUED)
 RUNNING = replace(JOB, state=JobState.RUNNING, attempt=1)
@@ -87,3 +88,13 @@ def test_quiet_tells_nothing_but_what_is_insisted_on() -> None:
     stream = io.StringIO()
     Reporter(unsandboxed=True, quiet=True, stream=stream).insist("one\ntwo")
     assert stream.getvalue() == "[unsandboxed] one\n[unsandboxed] two\n"
+
+
+def test_what_a_wheel_tells_steers_no_terminal() -> None:
+    stream = io.StringIO()
+    revision = MetadataRevision(revision=1, differences=("+Requires-Dist: \x1b]0;owned\x07\x9b2J\u202eb",))
+    status = RequestStatus(
+        id="r", requested=(JOB.id,), jobs={JOB.id: JOB}, wheels={}, revisions={JOB.id: revision}, now=NOW
+    )
+    Progress(Reporter(unsandboxed=False, stream=stream)).watch(status)
+    assert stream.getvalue().endswith("+Requires-Dist: ?]0;owned??2J?b\n".replace("?", "\N{REPLACEMENT CHARACTER}"))

@@ -11,6 +11,7 @@ import click
 from wheelfarm.commands.command import Command, reporting
 from wheelfarm.commands.obtaining import Asked, asking_options, leave, obtain, target_asked_for
 from wheelfarm.errors import RequestFailed
+from wheelfarm.files import replacing
 from wheelfarm.installation import Environment, find_environment
 from wheelfarm.wheel import BuiltWheel
 
@@ -34,6 +35,7 @@ def build_command(asked: Asked, detach: bool, out: Path | None, **shared: Any) -
         if detach:
             leave(command, asked, requirements, target)
             return
+        make_folder(out)
         try:
             found = obtain(command, asked, requirements, target)
         except RequestFailed as failed:
@@ -43,6 +45,12 @@ def build_command(asked: Asked, detach: bool, out: Path | None, **shared: Any) -
 
 def _environment(asked: Asked) -> Environment:
     return find_environment(os.environ, python=asked.python or "python3", venv=None, directory=None)
+
+
+def make_folder(out: Path | None) -> None:
+    """Have the folder for the wheels, before anything is built for it."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
 
 
 def deliver(command: Command, wheels: Sequence[BuiltWheel], out: Path | None) -> None:
@@ -68,7 +76,6 @@ def _delivered(command: Command, wheels: Sequence[BuiltWheel], out: Path | None)
 def _copied(wheel: Path, out: Path | None) -> Path:
     if out is None:
         return wheel
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / f".{wheel.name}.part"
-    shutil.copyfile(wheel, partial)
-    return partial.replace(out / wheel.name)
+    with wheel.open("rb") as file, replacing(out / wheel.name) as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
+    return out / wheel.name

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +15,11 @@ import click
 
 from wheelfarm.errors import InputError, RequestFailed, WheelfarmError
 from wheelfarm.installation import Environment
-from wheelfarm.reporter import Reporter
+from wheelfarm.reporter import Reporter, printable
 from wheelfarm.settings import Settings
 from wheelfarm.target import Target, host_target
 from wheelfarm.traces import Span, span, tracing
+from wheelfarm.unusable_place import unusable_place
 from wheelfarm.wheelhouse import Wheelhouse
 
 if TYPE_CHECKING:
@@ -164,10 +165,10 @@ class Command:
 
         return Farm(self.settings.url, self.settings.token, outage_s=_OUTAGE_S, tell=self.reporter.say)
 
-    def answer(self, value: dict[str, Any], text: Sequence[str]) -> None:
+    def answer(self, value: dict[str, Any], text: Iterable[str]) -> None:
         """The result: a JSON document, or lines."""
         self.end_progress()
-        for line in [json.dumps(value, indent=2)] if self.as_json else text:
+        for line in [json.dumps(value, indent=2)] if self.as_json else map(printable, text):
             click.echo(line)
 
     def fail(self, failed: RequestFailed, value: Mapping[str, Any] = MappingProxyType({})) -> NoReturn:
@@ -177,7 +178,7 @@ class Command:
         first, *others = failed.jobs
         if first.failure and first.failure.log_tail:
             tail = first.failure.log_tail.splitlines()[-_TAIL_LINES:]
-            self.reporter.insist("\n".join(f"  | {printable(line)}" for line in tail))
+            self.reporter.insist("\n".join(f"  | {line}" for line in tail))
             self.reporter.insist(f"the whole log: {_log_command(first)}")
         for job in others:
             self.reporter.insist(f"also failed: {job.sdist}: {_reason(job)} ({_log_command(job)})")
@@ -188,9 +189,9 @@ class Command:
         """Say what happened and what to do next."""
         self.end_progress()
         self._traced.fail(error.code)
-        self.reporter.insist(f"error: {printable(error.message)}")
+        self.reporter.insist(f"error: {error.message}")
         if error.hint:
-            self.reporter.insist(f"hint: {printable(error.hint)}")
+            self.reporter.insist(f"hint: {error.hint}")
         if self.as_json:
             click.echo(json.dumps({**error.to_json(), **value}, indent=2))
 
@@ -244,6 +245,11 @@ def reporting(*, as_json: bool, quiet: bool, sandbox: str | None, offline: bool 
         except WheelfarmError as error:
             command.tell(error)
             sys.exit(error.exit_code)
+        except OSError as fault:
+            if (unusable := unusable_place(fault)) is None:
+                raise
+            command.tell(unusable)
+            sys.exit(unusable.exit_code)
         finally:
             command.end_progress()
 
@@ -277,13 +283,8 @@ def _reason(job: "JobStatus") -> str:
     if job.failure is None:
         return "without a reason"
     reason, hint = (_shortened(text.partition("\n")[0]) for text in (job.failure.message, job.failure.hint))
-    return printable(f"{reason} {hint}" if hint else reason)
+    return f"{reason} {hint}" if hint else reason
 
 
 def _shortened(line: str) -> str:
     return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}…"
-
-
-def printable(text: str) -> str:
-    """Text of a build as a terminal may show it: without control characters."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 
 from wheelfarm.client_configuration import Client, configuration_of, configuration_of_export, simple_index
-from wheelfarm.commands.command import Command, Verb, printable, reporting, shared_options
+from wheelfarm.commands.command import Command, Verb, reporting, shared_options
 from wheelfarm.errors import InputError, NotFound, OtherIndexAsked
 from wheelfarm.installation import environment_to_build_for
 from wheelfarm.target import TARGET_NAME
@@ -86,7 +86,7 @@ def check_command(
         allowed = [str(folder.absolute())] if folder else [_index(command, url, target)]
         checks = [check_client(one, path, allowed, os.environ, Path.cwd()) for one, path in programs.items()]
         lines = [line for check in checks for line in check_lines(check)]
-        command.answer({"checks": [check.to_json() for check in checks]}, [printable(line) for line in lines])
+        command.answer({"checks": [check.to_json() for check in checks]}, lines)
         if wrong := [check.client for check in checks if not check.uses_farm_alone]:
             error = OtherIndexAsked(
                 f"Not configured for {allowed[0]} alone: {', '.join(wrong)}.", hint=f"wheelfarm config {wrong[0]}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from wheelfarm.commands.command import Command, printable, reporting, shared_options
+from wheelfarm.commands.command import Command, reporting, shared_options
 from wheelfarm.errors import MachineUnfit, WheelfarmError
 from wheelfarm.installation import environment_to_build_for
 from wheelfarm.target import Target
@@ -29,7 +29,7 @@ def doctor_command(python: str | None, **shared: Any) -> None:
         fit = is_fit(checks)
         command.answer(
             {"fit": fit, "checks": [check.to_json() for check in checks]},
-            [printable(line) for line in check_lines(checks)],
+            check_lines(checks),
         )
         if not fit:
             sys.exit(MachineUnfit.exit_code)

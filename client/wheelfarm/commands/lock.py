@@ -1,6 +1,5 @@
 """`wheelfarm lock`: a lock of the farm's wheels, for stock uv and pip to install from."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from wheelfarm.commands.command import Command, reporting
 from wheelfarm.commands.obtaining import Asked, asking_options, obtain, target_asked_for
 from wheelfarm.errors import InputError, LockOutdated
 from wheelfarm.farm_lock import LockFormat, WheelSource, locked_versions, render_lock
+from wheelfarm.files import write_whole
 from wheelfarm.requirements import Requirements
 from wheelfarm.wheel import BuiltWheel
 
@@ -87,10 +87,8 @@ def _check(texts: dict[Path, str]) -> None:
 
 def _write(texts: dict[Path, str]) -> None:
     for path, text in texts.items():
-        partial = path.with_name(f".{path.name}.{os.getpid()}.new")
         try:
-            partial.write_text(text)
-            partial.replace(path)
+            write_whole(path, text)
         except OSError as error:
             raise InputError(f"{path} can't be written: {error.strerror}.") from error
 

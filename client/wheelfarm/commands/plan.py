@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from wheelfarm.commands.command import printable, reporting
+from wheelfarm.commands.command import reporting
 from wheelfarm.commands.obtaining import Asked, asking_options, target_asked_for
 
 
@@ -23,4 +23,4 @@ def plan_command(asked: Asked, **shared: Any) -> None:
             found = survey(requirements, target, farm=farm, cache_dir=cache_dir, say=say)
         has_tool = (lambda tool: None) if command.settings.url else is_here
         told = outlook(found, target, slots=command.settings.slots, has_tool=has_tool)
-        command.answer(told.to_json(), [printable(line) for line in outlook_lines(told)])
+        command.answer(told.to_json(), outlook_lines(told))

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from wheelfarm.commands.command import printable, reporting, shared_options
+from wheelfarm.commands.command import reporting, shared_options
 
 
 @click.command("status")
@@ -24,8 +24,8 @@ def status_command(request: str | None, **shared: Any) -> None:
 
         if request is not None:
             told = farm.find_request(request)
-            command.answer(told.to_json(), [printable(line) for line in request_lines(told)])
+            command.answer(told.to_json(), request_lines(told))
             return
 
         status = farm.status()
-        command.answer({"running": True, **status.to_json()}, [printable(line) for line in status_lines(status)])
+        command.answer({"running": True, **status.to_json()}, status_lines(status))

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from wheelfarm.commands.build import deliver, deliver_and_fail
+from wheelfarm.commands.build import deliver, deliver_and_fail, make_folder
 from wheelfarm.commands.command import reporting, shared_options
 from wheelfarm.errors import NotFound, RequestFailed
 
@@ -25,6 +25,7 @@ def wait_command(request: str, keep_going: bool, out: Path | None, **shared: Any
             raise NotFound("No farm runs for this store, so there is nothing to wait for.", hint="wheelfarm status")
         from wheelfarm.chain import await_wheels
 
+        make_folder(out)
         watch = command.progress.watch
         try:
             status = farm.find_request(request)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from wheelfarm.commands.command import Command, printable, reporting, shared_options
+from wheelfarm.commands.command import Command, reporting, shared_options
 from wheelfarm.digest import sha256_of_file
 from wheelfarm.errors import InputError
 from wheelfarm.explanation import Explanation, ResolvedSet, bringings
@@ -41,7 +41,7 @@ def why_command(wanted: str, python: str | None, target: str | None, **shared: A
             explanation = farm.explain(meant, **_wanted(wanted))
         ways = list(bringings(explanation, _resolved_sets(command, explanation), _markers(explanation)))
         value = {**explanation.to_json(), "brought_by": [asdict(way) for way in ways]}
-        command.answer(value, [printable(line) for line in explanation_lines(explanation, ways)])
+        command.answer(value, explanation_lines(explanation, ways))
 
 
 def _wanted(text: str) -> dict[str, str]:
