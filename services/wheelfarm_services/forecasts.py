@@ -16,7 +16,6 @@ from wheelfarm.errors import (
     DirectReferenceRefused,
     FarmUnavailable,
     HashMismatch,
-    InputError,
     UpstreamError,
     error_from_json,
 )
@@ -29,10 +28,10 @@ from wheelfarm_services.access import Principal, principal_of
 from wheelfarm_services.build_history import BuildHistory, PastBuild, expected_seconds
 from wheelfarm_services.doubts import compiles, needed_tools, stated_doubts
 from wheelfarm_services.failures import Failures
-from wheelfarm_services.json_body import json_object, read_json_body
+from wheelfarm_services.json_body import json_object, read_json_body, sdist_list
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.operation import Answer, Operation
-from wheelfarm_services.parameters import SDIST, matching
+from wheelfarm_services.parameters import SDISTS, matching
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.recipe_book import RecipeBook
 from wheelfarm_services.requests import Requests
@@ -44,7 +43,6 @@ from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import WheelIndex
 
 _READING = 8
-MOST_SDISTS = 5000
 _NOT_HERE = Doubt(text="its sdist is not here yet, and a token that may only read has none brought", likely=False)
 
 
@@ -59,10 +57,7 @@ def forecast_operations(
 
     def answer(body: object, principal: Principal) -> Response:
         value = json_object(body)
-        given = value.get("sdists")
-        if not isinstance(given, list) or len(given) > MOST_SDISTS:
-            raise InputError(f"A list of at most {MOST_SDISTS} sdists is expected.")
-        sdists = [Sdist.from_json(sdist) for sdist in given]
+        sdists = sdist_list(value.get("sdists"))
         target = requests.target(str(value.get("target")), str(value.get("target_revision")))
         principal.require_target(target.name)
         known = forecasts.of(sdists, target, bring=principal.scope.includes(Scope.BUILD))
@@ -74,7 +69,7 @@ def forecast_operations(
         "properties": {
             "target": matching(TARGET_NAME.pattern),
             "target_revision": matching(SHA256.pattern),
-            "sdists": {"type": "array", "items": SDIST, "maxItems": MOST_SDISTS},
+            "sdists": SDISTS,
         },
         "required": ["target", "target_revision", "sdists"],
     }

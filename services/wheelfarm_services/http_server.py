@@ -1,8 +1,14 @@
-"""The HTTP server of the services: uvicorn, which ends event streams when it ends, and lets connections be dropped."""
+"""The HTTP server of the services: uvicorn, which ends event streams when it ends, and lets connections be dropped.
 
+A proxy in front does more, but whoever reaches the port without one, and without a token, must not be able to hold
+connections or memory for long.
+"""
+
+import asyncio
 import socket
 import struct
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -13,17 +19,25 @@ from wheelfarm_services.event_stream import ABORT, EventStreams
 _MOST_CONNECTIONS = 4000
 """What comes beyond that is answered 503 at once, for each follower of a log keeps one."""
 
+_HEAD_BYTES = 64 << 10
+_HEAD_S = 20.0
 _WITHOUT_LINGERING = struct.pack("ii", 1, 0)
 
 
 class HttpServer(uvicorn.Server):
-    """Serves an application and its event streams until SIGTERM or SIGINT."""
+    """Serves an application and its event streams until SIGTERM or SIGINT.
 
-    def __init__(self, app: ASGIApp, streams: EventStreams, *, log_level: str = "warning") -> None:
+    A connection is dropped where the head of a request is larger than 64 KiB or not whole within `head_s` seconds, or
+    where a body goes on for so long after it was answered.
+    """
+
+    def __init__(
+        self, app: ASGIApp, streams: EventStreams, *, log_level: str = "warning", head_s: float = _HEAD_S
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Protocol,
+                http=cast(type[asyncio.Protocol], partial(_Protocol, head_s=head_s)),
                 log_level=log_level,
                 access_log=False,
                 lifespan="off",
@@ -49,6 +63,54 @@ class HttpServer(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
+    def __init__(self, *words: Any, head_s: float, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self._head_s = head_s
+        self._head_bytes = 0
+        self._in_body = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._in_body:
+            self._head_bytes += len(data)
+            self._expect()
+        super().data_received(data)
+        if not self._in_body and self._head_bytes > _HEAD_BYTES:
+            self._drop()
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        self._relax()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body, self._head_bytes = False, 0
+        self._relax()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self._in_body:  # of what was refused; the answer is lost if the connection is closed while it comes
+            self._expect()
+        super().on_response_complete()
+
+    def _expect(self) -> None:
+        """Drop the connection unless what begins now, or has begun, comes to its end in time."""
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self._head_s, self._drop)
+
+    def _relax(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast(dict[str, object], self.scope)[ABORT] = self._drop

@@ -5,13 +5,15 @@ import json
 from starlette.requests import Request
 
 from wheelfarm.errors import InputError, TooLarge
+from wheelfarm.job import Sdist
 
-_BODY_BYTES = 16 << 20
+MOST_SDISTS = 5000
+_BODY_BYTES = 8 << 20
 
 
 async def read_json_body(http: Request) -> object:
     """The body of a request. Raises TooLarge, or InputError when it is no JSON."""
-    data = b""
+    data = bytearray()
     async for chunk in http.stream():
         data += chunk
         if len(data) > _BODY_BYTES:
@@ -28,3 +30,10 @@ def json_object(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise InputError("A JSON object is expected.")
     return value
+
+
+def sdist_list(value: object) -> list[Sdist]:
+    """The sdists in a list of a bounded length. Raises InputError."""
+    if not isinstance(value, list) or len(value) > MOST_SDISTS:
+        raise InputError(f"A list of at most {MOST_SDISTS} sdists is expected.")
+    return [Sdist.from_json(sdist) for sdist in value]

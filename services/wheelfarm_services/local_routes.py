@@ -9,16 +9,15 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from wheelfarm.digest import SHA256
-from wheelfarm.errors import InputError
 from wheelfarm.job import SDIST_FILENAME, JobKind, Sdist
 from wheelfarm.token_file import Scope
 from wheelfarm.tree import MOST_BYTES
 from wheelfarm_services.access import Principal, principal_of
 from wheelfarm_services.accounts import Accounts
-from wheelfarm_services.json_body import json_object, read_json_body
+from wheelfarm_services.json_body import read_json_body, sdist_list
 from wheelfarm_services.local_sources import LocalSources, unknown_local
 from wheelfarm_services.operation import BYTES, Answer, Operation, Parameter
-from wheelfarm_services.parameters import RESOLUTION_ID, SDIST
+from wheelfarm_services.parameters import RESOLUTION_ID, SDISTS
 from wheelfarm_services.received_file import receive_file
 from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy, Thing
@@ -44,10 +43,7 @@ def local_operations(
         return JSONResponse({"sdist": sdist and asdict(sdist)})
 
     async def see(http: HttpRequest) -> Response:
-        value = await read_json_body(http)
-        if not isinstance(value, list):
-            raise InputError("A list of sdists is expected.")
-        sdists = [Sdist.from_json(json_object(sdist)) for sdist in value]
+        sdists = sdist_list(await read_json_body(http))
         await run_in_threadpool(have_seen, principal_of(http), http.path_params["id"], sdists)
         return Response(status_code=204)
 
@@ -82,7 +78,7 @@ def local_operations(
             told="Have a resolution see nothing but these local sdists of their projects.",
             scope=Scope.BUILD,
             parameters=(RESOLUTION_ID,),
-            body={"type": "array", "items": SDIST},
+            body=SDISTS,
             answers={204: Answer(told="Done.")},
         ),
     ]

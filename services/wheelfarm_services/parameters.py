@@ -3,6 +3,7 @@
 from wheelfarm.digest import SHA256
 from wheelfarm.job import PROJECT_NAME, SDIST_FILENAME, SDIST_VERSION
 from wheelfarm.target import TARGET_NAME
+from wheelfarm_services.json_body import MOST_SDISTS
 from wheelfarm_services.operation import Parameter
 
 REQUEST_ID = Parameter(name="id", told="The id that the client gave its request.", form="[0-9a-f]{32}")
@@ -29,3 +30,4 @@ SDIST = {
     },
     "required": ["name", "version", "filename", "sha256"],
 }
+SDISTS = {"type": "array", "items": SDIST, "maxItems": MOST_SDISTS}

@@ -4,7 +4,7 @@ from wheelfarm.digest import SHA256
 from wheelfarm.job import Sdist
 from wheelfarm.token_file import Scope
 from wheelfarm_services.operation import BYTES, HTML, Answer, Endpoint, Operation, Parameter
-from wheelfarm_services.parameters import ANY_TEXT, RESOLUTION_ID, SDIST, TARGET
+from wheelfarm_services.parameters import ANY_TEXT, RESOLUTION_ID, SDISTS, TARGET
 from wheelfarm_services.source_page import SIMPLE_JSON
 from wheelfarm_services.source_routes import SourceEndpoints
 
@@ -54,7 +54,7 @@ def source_operations(endpoints: SourceEndpoints) -> list[Operation]:
             endpoint=endpoints.mirror,
             told="Bring sdists of the source index into the store.",
             scope=Scope.BUILD,
-            body={"type": "array", "items": SDIST},
+            body=SDISTS,
             answers={204: Answer(told="They are there.")},
             errors=(404, 422, 502),
         ),

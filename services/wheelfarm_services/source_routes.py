@@ -9,14 +9,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from wheelfarm.errors import FarmUnavailable, InputError, NotFound, UpstreamError, WheelfarmError, error_from_json
+from wheelfarm.errors import FarmUnavailable, NotFound, UpstreamError, WheelfarmError, error_from_json
 from wheelfarm.job import LOCAL_VIEW, JobKind, JobState, Sdist
 from wheelfarm.token_file import Scope
 from wheelfarm_services import layout
 from wheelfarm_services.access import principal_of
 from wheelfarm_services.accounts import Accounts
 from wheelfarm_services.basic_auth import basic_credentials
-from wheelfarm_services.json_body import json_object, read_json_body
+from wheelfarm_services.json_body import read_json_body, sdist_list
 from wheelfarm_services.ledger import Ledger
 from wheelfarm_services.local_sources import local_page
 from wheelfarm_services.prebuilt import page_for_target
@@ -112,10 +112,8 @@ class SourceEndpoints:
         return Response(status_code=204)
 
     def _mirror(self, value: object) -> None:
-        if not isinstance(value, list):
-            raise InputError("A list of sdists is expected.")
-        for sdist in value:
-            self.sources.mirror(Sdist.from_json(json_object(sdist)))
+        for sdist in sdist_list(value):
+            self.sources.mirror(sdist)
 
     def _metadata(self, asked: "_Asked", revision: int, *, failing: bool = True) -> bytes | None:
         """One revision of an sdist's metadata, None while it is pending, noted in the account of the resolution.

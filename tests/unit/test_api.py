@@ -16,7 +16,7 @@ from tests.support.asgi import asgi_client, operations_client
 from tests.support.ledger import FakeLedger, make_record
 from tests.support.projects import Project
 from tests.support.upstreams import upstreams_of
-from tests.support.values import make_built_wheel, make_job, make_target
+from tests.support.values import make_built_wheel, make_job, make_sdist, make_target
 from wheelfarm.errors import FarmUnavailable, WheelfarmError
 from wheelfarm.event_stream import read_events
 from wheelfarm.farm_status import FarmStatus
@@ -278,7 +278,15 @@ def test_malformed_body_is_a_bad_request(farm: Farm, path: str, body: bytes) -> 
 
 
 def test_body_larger_than_the_limit_is_refused(farm: Farm) -> None:
-    assert farm.client.post("/requests", content=b" " * ((16 << 20) + 1)).status_code == 413
+    assert farm.client.post("/requests", content=b" " * ((8 << 20) + 1)).status_code == 413
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/sdists"), ("PUT", f"/resolutions/{RESOLUTION}/local")])
+def test_longer_list_of_sdists_than_the_limit_is_refused_before_one_is_looked_at(
+    farm: Farm, method: str, path: str
+) -> None:
+    answer = farm.client.request(method, path, json=[asdict(make_sdist())] * 5001)
+    assert (answer.status_code, "at most 5000 sdists" in answer.json()["message"]) == (400, True)
 
 
 def test_target_must_be_the_one_of_the_path(farm: Farm) -> None:

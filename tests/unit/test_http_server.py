@@ -3,8 +3,11 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -19,15 +22,80 @@ async def _option_of_connection(http: Request) -> JSONResponse:
     return JSONResponse(bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
 
 
-def test_answers_do_not_wait_for_acknowledgements() -> None:
-    server = HttpServer(Starlette(routes=[Route("/", _option_of_connection)]), EventStreams(), log_level="error")
+async def _is_bounded(http: Request) -> JSONResponse:
+    return JSONResponse(http.scope[ABORT].__self__._deadline is not None)
+
+
+async def _refuse(_: Request) -> JSONResponse:
+    return JSONResponse("refused", 401)
+
+
+@contextmanager
+def serving(*, head_s: float = 60.0) -> Iterator[int]:
+    """A server on loopback; its port."""
+    routes = [
+        Route("/", _option_of_connection),
+        Route("/bounded", _is_bounded),
+        Route("/refuse", _refuse, methods=["PUT"]),
+    ]
+    server = HttpServer(Starlette(routes=routes), EventStreams(), log_level="error", head_s=head_s)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
         thread.start()
         try:
-            sends_at_once = httpx.get(f"http://127.0.0.1:{listener.getsockname()[1]}/").json()
+            yield listener.getsockname()[1]
         finally:
             server.should_exit = True
             thread.join()
 
-    assert sends_at_once
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """What comes until the other side has gone, which must not take for ever."""
+    connection.settimeout(60)
+    data = b""
+    try:
+        while chunk := connection.recv(65536):
+            data += chunk
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with serving() as port:
+        assert httpx.get(f"http://127.0.0.1:{port}/").json()
+
+
+@pytest.mark.parametrize("begun", [b"", b"\r\n", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+def test_connection_that_asks_for_nothing_is_dropped(begun: bytes) -> None:
+    with serving(head_s=0.2) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        with suppress(OSError):  # it may be dropped by now
+            connection.sendall(begun)
+        assert read_to_end(connection) == b""
+
+
+def test_head_without_an_end_is_dropped_before_it_fills_the_memory() -> None:
+    sent = 0
+    with serving() as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(60)
+        connection.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            while sent < 1 << 30:
+                sent += connection.send(b"x" * 65536)
+    assert sent < 64 << 20  # the most that buffers of the kernel take
+
+
+def test_body_that_goes_on_after_it_was_refused_is_dropped() -> None:
+    begun = b"PUT /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx"
+    answer = b""
+    with serving(head_s=0.2) as port:
+        while not answer:  # on a busy machine the connection may be dropped before its head has come
+            with socket.create_connection(("127.0.0.1", port)) as connection, suppress(OSError):
+                connection.sendall(begun)
+                answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 401")
+
+
+def test_answer_may_take_longer_than_its_question() -> None:
+    with serving() as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        assert [client.get("/bounded").json(), client.get("/bounded").json()] == [False, False]
