@@ -23,27 +23,34 @@ from wheelfarm_workers.roots import Roots
 from wheelfarm_workers.sandbox import Ending, Limits, SandboxRun
 from wheelfarm_workers.sandbox.back_ends import BackEnds
 
+_HEADING = "| where | `/bin/true`, ms | median | `python -c pass`, ms | median | beside none |"
 _LIMITS = Limits(wall_s=60, memory_bytes=512 << 20)
 
 
 @click.command()
 @click.option("--rounds", default=20, show_default=True, help="How often each is run.")
 def main(rounds: int) -> None:
-    """Print the medians, in milliseconds; targets are those of WHEELFARM_TARGETS."""
+    """Print how long runs took, in milliseconds: the least, which other work on the machine disturbs least, and the
+    median; each beside no sandbox at all. Targets are those of WHEELFARM_TARGETS."""
     settings = Settings.from_environment(os.environ)
+    took: dict[tuple[str, str], list[float]] = {}
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="wheelfarm-sandboxes-") as work:
         Path(work).chmod(0o755)
         with BackEnds(slots=1, work=Path(work)) as back_ends:
             grounds = _grounds(settings, back_ends)
-            took: dict[tuple[str, str], list[float]] = {}
             for _ in range(rounds):
                 for name, (ground, python) in grounds.items():
                     for what, argv in (("true", ("/bin/true",)), ("python", (python, "-I", "-S", "-c", "pass"))):
                         took.setdefault((name, what), []).append(_seconds(ground, argv))
-    click.echo("| where | `/bin/true` ms | `python -c pass` ms |\n|---|---|---|")
+    click.echo(
+        "| where | `/bin/true`, ms | median | `python -c pass`, ms | median | beside none |\n|---|---|---|---|---|---|"
+    )
     for name in grounds:
-        medians = [median(took[name, what]) * 1000 for what in ("true", "python")]
-        click.echo(f"| {name} | {medians[0]:.1f} | {medians[1]:.1f} |")
+        cells = [f"{1000 * told(took[name, what]):.1f}" for what in ("true", "python") for told in (min, median)]
+        beside = min(took[name, "python"]) / min(took["host, none", "python"])
+        click.echo(f"| {' | '.join([name, *cells])} | {beside:.1f} |")
+    click.echo(f"\n{rounds} rounds, load {load:.1f} at the beginning and {os.getloadavg()[0]:.1f} at the end")
 
 
 def _grounds(settings: Settings, back_ends: BackEnds) -> dict[str, tuple[Ground, str]]:

@@ -66,6 +66,15 @@ def test_an_images_files_are_pulled_once_exported_and_its_container_removed(
     assert verbs == ["image", "pull", "create", "export", "rm"]
 
 
+def test_image_whose_digest_is_gone_is_told_with_what_the_registry_said(
+    roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(tmp_path / "bin", "podman", '#!/bin/sh\necho "manifest unknown" >&2\nexit 125\n')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    with pytest.raises(SandboxUnavailable, match=rf"example/debian@{DIGEST} can't be had: manifest unknown"):
+        bring_root(f"oci:example/debian@{DIGEST}", roots)
+
+
 def test_without_podman_and_docker_an_image_cannot_be_had(
     roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
