@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.support.index_farm import TARGET, Client, publish, static_files
+from tests.support.index_clients import Installer, Source
+from tests.support.index_farm import TARGET, publish, static_files
 from tests.support.values import make_built_wheel
 
 from wheelfarm_services import layout
@@ -33,8 +34,8 @@ def flat_pages(folder: Path, entries: int) -> str:
     with static_files(store.root) as web:
         for name in ("pip", "uv"):
             with TemporaryDirectory() as home:
-                client = Client(name=name, home=Path(home))
-                source = ["--no-index", "--find-links", web.url(f"/flat/{TARGET}/")]
+                client = Installer(name=name, home=Path(home))
+                source = Source(base=web.url(""), form="links")
                 cells.append(f"{min(_seconds(lambda: _install(client, source)) for _ in range(3)):.2f} s")  # noqa: B023
     return f"| {' | '.join(cells)} |"
 
@@ -71,7 +72,7 @@ def _filled(folder: Path, entries: int) -> DirectoryStore:
     return store
 
 
-def _install(client: Client, source: list[str]) -> None:
+def _install(client: Installer, source: Source) -> None:
     done = client.install(source, "wanted")
     assert done.code == 0, done.said  # noqa: S101
 

@@ -37,6 +37,7 @@ _RULES = (
     "WHEELFARM_TARGETS",
     "WHEELFARM_UPSTREAMS",
 )
+"""Not WHEELFARM_ON_DEMAND: no command's result depends on it, so those that lack it may use a farm that has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

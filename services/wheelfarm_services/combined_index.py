@@ -120,7 +120,8 @@ class _Endpoints:
         write: Callable[[Page], bytes] = to_json if chosen.form is Form.JSON else lambda page: to_html(page, "Wheels")
         body = write(page) if page is not None else b""
         if page is None or is_bare(body):
-            raise NotFound("None of these indexes has it.")
+            hint = "A combined index builds nothing on demand; where that is wanted, ask the index of one target."
+            raise NotFound("None of these indexes has it.", hint=hint)
         return page_answer(http, body, chosen)
 
 

@@ -1,4 +1,4 @@
-"""Answers whose body is an object of the store or a range of it (RFC 9110, 14), sent piece by piece."""
+"""Answers whose body is an object of the store or a range of it (RFC 9110, 14), large ones sent piece by piece."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,10 @@ def stored_file(http: HttpRequest, store: Store, key: str, headers: Mapping[str,
     if asked is not None:
         stated["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
     status = 200 if asked is None else 206
-    return StreamingResponse(_chunks(file, part), status, media_type=_MEDIA, headers=stated)
+    chunks = _chunks(file, part)
+    if len(part) <= _CHUNK:  # at once, in this thread: each piece of a stream costs two changes of it
+        return Response(b"".join(chunks), status, media_type=_MEDIA, headers=stated)
+    return StreamingResponse(chunks, status, media_type=_MEDIA, headers=stated)
 
 
 def _asked_range(http: HttpRequest, size: int, etag: str | None) -> range | None:

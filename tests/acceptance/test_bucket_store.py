@@ -53,6 +53,12 @@ def test_services_and_worker_share_a_bucket(home: Home, farm: SeparateFarm, buck
     assert home.run("why", "app").code == 0
     assert home.run("gc", "--json").json["removed"] == {}
     assert not (farm.root / "store").exists()
+    (target,) = {key.split("/")[1] for key in store.list("index/")}
+    export = home.run("export", "--json", "--target", target, "--with-build-requirements", home.root / "export")
+    assert export.code == 0, export.err + farm.logs()
+    assert sorted(path.name for path in (home.root / "export").glob("*.whl")) == wheels
+    again = home.run("export", "--verify", "--sha256", export.json["sha256"], home.root / "export")
+    assert again.code == 0, again.err
 
 
 def test_wheel_that_was_damaged_in_the_bucket_is_built_anew(home: Home, farm: SeparateFarm, bucket: Bucket) -> None:

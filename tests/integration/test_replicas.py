@@ -1,11 +1,21 @@
 """What two replicas of the API share through one Redis."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
-from tests.support.values import make_sdist
+from tests.acceptance.conftest import wait_until
+from tests.support.values import make_sdist, make_target
+from wheelfarm.token_file import Scope
+from wheelfarm_services.access import Principal
 from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import Ledger, Submission, redis_client
+from wheelfarm_services.on_demand import OnDemand, State
 from wheelfarm_services.rate_limits import RateLimits
+from wheelfarm_services.store import DirectoryStore
+from wheelfarm_services.targets import define
 
 
 def test_rate_of_a_token_is_counted_by_all_replicas_together(redis_url: str) -> None:
@@ -40,3 +50,32 @@ def test_follower_of_a_request_comes_back_to_another_replica(redis_url: str) -> 
     assert other.changed_since("1-1") is None
     one.close()
     other.close()
+
+
+def test_what_many_ask_two_replicas_for_is_built_on_demand_once(redis_url: str, tmp_path: Path) -> None:
+    store, target = DirectoryStore.create(tmp_path / "store"), make_target()
+    define(store, target)
+    begun: list[str] = []
+    go = threading.Event()
+
+    def build(requirement: str, *_: object) -> None:
+        begun.append(requirement)
+        assert go.wait(60)
+
+    def replica() -> OnDemand:
+        redis = redis_client(redis_url)
+        return OnDemand(["host-*"], redis=redis, store=store, fleet=Fleet(redis), limits=RateLimits(redis), build=build)
+
+    replicas = [replica(), replica()]
+    asker = Principal(token="ci", scope=Scope.BUILD)  # noqa: S106  (its name)
+
+    def state(number: int) -> State:
+        return replicas[number % 2].wanted(asker, "secret", target.name, "app").state
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(state, range(64))) == {State.BUILDING}
+    assert wait_until(lambda: begun, 30)
+    go.set()
+    assert wait_until(lambda: state(0) is State.BUILT, 30)
+    assert state(1) is State.BUILT, "whichever replica is asked"
+    assert begun == ["app"]

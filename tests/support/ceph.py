@@ -56,7 +56,10 @@ osd_class_update_on_start = false
 memstore_device_bytes = 1073741824
 [client]
 rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
-rgw_enable_apis = s3
+rgw_enable_apis = s3, s3website
+rgw_enable_static_website = true
+rgw_dns_name = 127.0.0.1
+rgw_dns_s3website_name = localhost
 """
 
 

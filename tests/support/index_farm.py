@@ -1,12 +1,9 @@
-"""An index to install from: wheels published as workers publish them, the API over HTTP, and stock clients."""
+"""An index to install from: wheels published as workers publish them, and the API over HTTP."""
 
 import functools
 import hashlib
 import http.server
-import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uv import find_uv_bin
 
 from tests.support.archives import make_zip, wheel_files
 from tests.support.values import make_target
@@ -37,15 +33,16 @@ def publish(
     uploaded: str = "2024-01-01T00:00:00Z",
     text: str = "",
     target: str = TARGET,
+    tags: str = "py3-none-any",
 ) -> BuiltWheel:
-    """Publish a pure wheel that nobody built; other `text` makes other bytes, as of a rebuild."""
+    """Publish a wheel that nobody built; other `text` makes other bytes, as of a rebuild."""
     index, module = WheelIndex(store), name.replace("-", "_").replace(".", "_")
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
     files = {f"{module}.py": f"{text!r}\n".encode(), f"{module}-{version}.dist-info/METADATA": metadata.encode()}
-    data = make_zip(wheel_files(module, version, files=files))
+    data = make_zip(wheel_files(module, version, tags=[tags], files=files))
     unstamped = hashlib.sha256(data).hexdigest()
-    filename, tag = index.claim_name(target, f"{module}-{version}-py3-none-any.whl", unstamped)
+    filename, tag = index.claim_name(target, f"{module}-{version}-{tags}.whl", unstamped)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "unstamped.whl"
         path.write_bytes(data)
@@ -137,79 +134,3 @@ def static_files(folder: Path) -> Iterator[Served]:
         finally:
             server.shutdown()
             thread.join()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Installed:
-    """What a client did: its exit code, what it said, and which distributions came of it, each with its build tag."""
-
-    code: int
-    said: str
-    wheels: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Client:
-    """pip or uv, as it comes, with a folder of its own for what it keeps."""
-
-    name: str
-    home: Path
-
-    def install(self, index: Sequence[str], *requirements: str, cached: bool = False) -> Installed:
-        """Install into an empty folder, from that index alone."""
-        with TemporaryDirectory(dir=self.home) as folder:
-            done = self._run([*self._install(cached), "--target", folder, *index, *requirements])
-            wheels = {}
-            for info in Path(folder).glob("*.dist-info"):
-                lines = (info / "WHEEL").read_text().splitlines()
-                build = next((line.split()[1] for line in lines if line.startswith("Build:")), "")
-                wheels[info.name.removesuffix(".dist-info").lower()] = build
-            return Installed(code=done.returncode, said=done.stdout + done.stderr, wheels=wheels)
-
-    def lock(self, index: Sequence[str], *requirements: str) -> str:
-        """What these requirements resolve to, with hashes."""
-        if self.name == "pip":
-            words = [sys.executable, "-m", "pip", "--isolated", "lock", "-q", "--no-cache-dir", "-o", "-"]
-            return self._run([*words, *index, *requirements]).stdout
-        source = self.home / "requirements.in"
-        source.write_text("\n".join(requirements))
-        words = [find_uv_bin(), "pip", "compile", "-q", "--no-config", "--no-cache", "--generate-hashes"]
-        return self._run([*words, "--python", sys.executable, *index, str(source)]).stdout
-
-    def index(self, url: str) -> list[str]:
-        """The options that name an index, and no other."""
-        return ["--index-url", url] if self.name == "pip" else ["--default-index", url]
-
-    def cooldown(self, date: str) -> list[str]:
-        """The option to take nothing that is younger."""
-        return ["--uploaded-prior-to" if self.name == "pip" else "--exclude-newer", date]
-
-    def _install(self, cached: bool) -> list[str]:
-        kept = ["--cache-dir", str(self.home / "cache")] if cached else []
-        if self.name == "pip":
-            words = [
-                sys.executable,
-                "-m",
-                "pip",
-                "--isolated",
-                "--disable-pip-version-check",
-                "install",
-                "--only-binary",
-                ":all:",
-            ]
-            return [
-                *words,
-                "--no-input",
-                "--retries",
-                "0",
-                "--trusted-host",
-                "127.0.0.1",
-                *(kept or ["--no-cache-dir"]),
-            ]
-        words = [find_uv_bin(), "pip", "install", "--no-config", "--no-build", "--python", sys.executable]
-        return [*words, *(kept or ["--no-cache"])]
-
-    def _run(self, words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "NETRC"))}
-        environment = {**kept, "HOME": str(self.home), "UV_HTTP_RETRIES": "0"}
-        return subprocess.run(words, env=environment, cwd=self.home, capture_output=True, text=True, check=False)

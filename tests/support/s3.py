@@ -1,10 +1,12 @@
 """Buckets of a gateway for tests, and the store in them."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import boto3
@@ -28,6 +30,24 @@ class Bucket:
 
     def store(self, *, endpoint: str = "", attempts: int = 6) -> S3Store:
         return open_bucket(self.settings(endpoint=endpoint), attempts=attempts)
+
+    @property
+    def website(self) -> str:
+        """Where the store's pages are, once they are published, as by the endpoint for web sites."""
+        return f"http://localhost:{urlsplit(self.endpoint).port}/{self.name}/some/prefix"
+
+    def publish_pages(self) -> None:
+        """Let everybody read what installers need of the store, folders by their `index.html` (docs/wheel-index.md)."""
+        folders = [f"arn:aws:s3:::{self.name}/some/prefix/{folder}/*" for folder in ("flat", "simple", "wheels")]
+        rules = [
+            {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": folders},
+            {"Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{self.name}"},
+        ]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": rules})
+        self.client.put_bucket_policy(Bucket=self.name, Policy=policy)
+        self.client.put_bucket_website(
+            Bucket=self.name, WebsiteConfiguration={"IndexDocument": {"Suffix": "index.html"}}
+        )
 
     @property
     def client(self) -> Any:

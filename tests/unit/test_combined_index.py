@@ -60,8 +60,10 @@ def test_targets_whose_wheels_nobody_could_tell_apart_are_refused(farm: Farm) ->
     assert "both build cp311 for linux-x86_64" in answer.json()["message"]
 
 
-def test_what_none_of_them_has_is_not_found(farm: Farm) -> None:
+def test_what_none_of_them_has_is_not_found_and_not_built(farm: Farm) -> None:
     publish(farm.store, "app", target=OLDER.name)
-    assert farm.client.get(BOTH + "nothing/").status_code == 404
+    answer = farm.client.get(BOTH + "nothing/")
+    assert answer.status_code == 404
+    assert "builds nothing on demand" in answer.json()["hint"]
     assert farm.client.get("/combined/unknown/").status_code == 404
     assert farm.client.get(f"{BOTH}App/", follow_redirects=False).headers["location"] == "../app/"
