@@ -16,6 +16,7 @@ Addressing = Literal["auto", "path", "virtual"]
 _PREFIX = "WHEELFARM_"
 _OF_PATHS = ("file", "redis+socket")
 """URL schemes that name a path of this machine, not a host."""
+_RUNTIME = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._/-]{0,199}")
 RESOURCE_CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_!+=~-][A-Za-z0-9._!+=~-]*)*")
 
@@ -61,6 +62,8 @@ class Settings:
     """The folder of the target definitions and root filesystems of this machine (docs/targets.md)."""
     resource_class: str = ""
     """What a worker's machine is good for, as its operator calls it: targets of that class are built on such alone."""
+    container_runtime: str = ""
+    """The runtime that podman and docker are told to use; not given: runc, where podman finds it, or the engine's."""
     policy: Path = Path()
     """The policy file: what may enter the farm (docs/policy.md)."""
     s3_endpoint: str = ""
@@ -291,6 +294,7 @@ _ACCEPT: Mapping[str, Callable[[str, str], object]] = {
     "policy": _path,
     "targets": _path,
     "resource_class": _matching(RESOURCE_CLASS, "lower-case letters, digits, . _ and -, 100 at most"),
+    "container_runtime": _matching(_RUNTIME, "a name, such as runc or runsc, or a path"),
     "logs": _path,
     "log_format": _one_of("text", "json"),
     "metrics": _address,

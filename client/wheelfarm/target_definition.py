@@ -1,7 +1,7 @@
 """Definitions of targets: one TOML file a target, which `wheelfarm target add` writes and an operator may edit.
 
 from = "debootstrap:bookworm"                  # what it was made from, for people
-sandbox = "bubblewrap"                         # the back end
+sandbox = "bubblewrap"                         # the back end; or podman, or docker
 root = "sha256:…"                              # the root filesystem's archive, in roots/ beside this file;
                                                # left out: this machine's own /usr
 distribution = "3.12.1+20261120 sha256:…"      # the Python distribution that the farm keeps (docs/pythons.md);
@@ -37,7 +37,7 @@ from wheelfarm.settings import RESOURCE_CLASS
 from wheelfarm.target import HOST_QUEUE, TARGET_NAME, Target, host_toolchain
 from wheelfarm.toml_table import Table, load_toml, read_text
 
-BackEnd = Literal["bubblewrap"]
+BackEnd = Literal["bubblewrap", "podman", "docker"]
 TagPolicy = Literal["native", "portable"]
 ROOTS = "roots"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Done, Home, open_home, wait_until
+from tests.support.containers import require_podman_runs
 from tests.support.fleet import separate_farm
 from tests.support.projects import Project
 from tests.support.roots import PYTHON, debian_root
@@ -210,3 +212,45 @@ def test_what_compiled_wheels_need_is_told_with_the_line_that_installs_it(farm: 
     assert "apt-get install" in told
     assert "libgmp10" in told
     assert "an optional extension was not built" in farm.run("why", "hollow", "--target", "debian12").out
+
+
+def test_podmans_containers_make_the_wheel_that_bubblewrap_makes(farm: Home) -> None:
+    require_podman_runs()
+    add(farm, "contained", next((definitions(farm) / "roots").glob("*.tar")), "--sandbox", "podman")
+    try:
+        made = {}
+        for name in ("contained", "debian12"):
+            done = farm.run("build", "native", "--target", name, "--out", f"out-{name}")
+            assert done.code == 0, done.err
+            (wheel,) = (farm.root / f"out-{name}").iterdir()
+            assert wheel.name == f"native-1.0-1-{PYTHON}-{PYTHON}-linux_{os.uname().machine}.whl"
+            made[name] = wheel.read_bytes()
+        assert made["contained"] == made["debian12"]
+        (origin,) = farm.run("why", "native", "--target", "contained", "--json").json["origins"].values()
+        assert origin["sandbox"] == "podman"
+        examined = {check["name"]: check for check in farm.run("doctor", "--json").json["checks"]}
+        assert (examined["podman"]["state"], "docker" in examined) == ("ok", False), examined["podman"]
+    finally:
+        farm.run("target", "remove", "contained")
+
+
+def test_engine_that_is_not_installed_is_named_with_the_target_that_waits_for_it(farm: Home, tmp_path: Path) -> None:
+    definition = definitions(farm) / "contained.toml"
+    definition.write_text((definitions(farm) / "debian12.toml").read_text().replace("bubblewrap", "podman"))
+    for name in ("bwrap", "dpkg-query", "valkey-server", "redis-server", "tar", "sh"):
+        if found := shutil.which(name):
+            (tmp_path / name).symlink_to(Path(found).resolve())
+    try:
+        done = farm.run("target", "check", "contained", environment={"PATH": str(tmp_path)})
+        assert (done.code, "podman is not installed" in done.err) == (31, True), done.err
+        assert "apt-get install --no-install-recommends podman runc uidmap" in done.err
+        examined = farm.run("doctor", "--json", environment={"PATH": str(tmp_path)}).json["checks"]
+        (engine,) = [check for check in examined if check["name"] == "podman"]
+        assert (engine["state"], "contained" in engine["detail"]) == ("optional", True)
+    finally:
+        definition.unlink()
+
+
+def test_docker_is_refused_without_a_root_filesystem(farm: Home) -> None:
+    done = farm.run("target", "add", "docked", "--from", "host", "--sandbox", "docker")
+    assert (done.code, "docker runs root filesystems alone" in done.err) == (2, True), done.err

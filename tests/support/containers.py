@@ -3,6 +3,7 @@
 No registry is asked. Containers share this machine's network, for podman's own needs plugins that are not everywhere.
 """
 
+import functools
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -43,6 +45,42 @@ def require_podman() -> None:
     lacking = [program for program in NEEDED if shutil.which(program) is None]
     if lacking or os.getuid() != 0:
         pytest.skip(f"needs root and {', '.join(NEEDED)}: apt-get install --no-install-recommends {' '.join(NEEDED)}")
+
+
+@functools.cache
+def why_podman_does_not_run() -> str:
+    """What is told of a podman that can't start the simplest of containers, in a way that is none of the farm's; ""
+    where it can."""
+    if shutil.which("podman") is None:
+        return "podman is not installed: apt-get install --no-install-recommends podman runc uidmap"
+    with TemporaryDirectory() as root:
+        for name in ("dev", "proc", "sys", "etc", "run", "usr"):
+            Path(root, name).mkdir()
+        for path in Path("/").iterdir():
+            if path.is_symlink():
+                Path(root, path.name).symlink_to(path.readlink())
+        runtime = ["--runtime", "runc"] if shutil.which("runc", path="/usr/sbin:/usr/bin:/sbin:/bin") else []
+        words = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--no-hosts",
+            "--volume",
+            "/usr:/usr:ro",
+            "--memory",
+            "64m",
+            *_LIMITS,
+        ]
+        command = ["podman", *runtime, *words, "--rootfs", root, "/usr/bin/true"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return f"podman can't run containers here: {done.stderr.strip()[-300:]}" if done.returncode else ""
+
+
+def require_podman_runs() -> None:
+    """Skip the test where podman is not installed or the machine lets it run nothing."""
+    if reason := why_podman_does_not_run():
+        pytest.skip(reason)
 
 
 def make_base(folder: Path) -> None:

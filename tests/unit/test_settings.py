@@ -47,6 +47,7 @@ def test_every_field_is_read_from_its_variable() -> None:
         "worker": "w1",
         "targets": "/srv/targets",
         "resource_class": "large",
+        "container_runtime": "/usr/local/bin/runsc",
     }
     assert read(**given) == Settings(
         url="https://farm.example:8443",
@@ -64,6 +65,7 @@ def test_every_field_is_read_from_its_variable() -> None:
         worker="w1",
         targets=Path("/srv/targets"),
         resource_class="large",
+        container_runtime="/usr/local/bin/runsc",
     )
 
 
@@ -100,6 +102,7 @@ def test_unknown_variable_is_refused_with_the_known_ones() -> None:
         ("s3_addressing", "host", "auto or path or virtual"),
         ("store", "file://srv/store", "file:///"),
         ("sandbox", "None", "bubblewrap or none"),
+        ("container_runtime", "--privileged x", "a name, such as runc"),
         ("slots", "0", "whole number from 1 to 64"),
         ("slots", "2.5", "whole number from 1 to 64"),
         ("slots", "two", "whole number from 1 to 64"),

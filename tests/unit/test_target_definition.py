@@ -44,7 +44,7 @@ def test_a_definition_reads_as_it_was_written() -> None:
     [
         ('colour = "red"', "unknown key 'colour'"),
         ('root = "sha256:123"', "'root' is not accepted: sha256: and 64 hex digits"),
-        ('sandbox = "none"', "'sandbox' is not accepted: bubblewrap is expected"),
+        ('sandbox = "none"', "'sandbox' is not accepted: bubblewrap or podman or docker is expected"),
         ('tag-policy = "manylinux"', "'tag-policy' is not accepted: native or portable"),
         ('variant = "Ävx"', "'variant' is not accepted"),
         ('environment = { PATH = "/" }', "the variable 'PATH' is the farm's own"),

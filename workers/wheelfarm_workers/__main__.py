@@ -87,7 +87,8 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         workplace = open_workplace(cache / "work", name)
         stack.callback(workplace.close)
         clear_abandoned(cache / "work")
-        back_ends = stack.enter_context(BackEnds(slots=settings.slots, work=workplace.path))
+        runtime = settings.container_runtime
+        back_ends = stack.enter_context(BackEnds(slots=settings.slots, work=workplace.path, runtime=runtime))
         back_ends.back_end(settings.sandbox)
         definitions = Definitions(settings.targets, cache=settings.cache, resource_class=settings.resource_class)
         require_all(partial(own_target, target, settings, definitions) for target in targets)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from wheelfarm.check import Check, failed, found, missing, optional
 from wheelfarm.errors import WheelfarmError
 from wheelfarm.settings import Settings
+from wheelfarm.target_definition import read_definitions
+from wheelfarm_workers.sandbox.containers import ContainerSandbox
+from wheelfarm_workers.sandbox.engines import ENGINES
 
 if TYPE_CHECKING:
     from wheelfarm_workers.sandbox.bubblewrap import BubblewrapSandbox
@@ -41,6 +44,23 @@ def sandbox_checks(settings: Settings, work_dir: Path) -> Iterator[Check]:
         yield from _probe(BubblewrapSandbox(slots=1, work_dir=work_dir))
 
 
+def engine_checks(settings: Settings, work_dir: Path) -> Iterator[Check]:
+    """Whether the engines of containers work that the targets of this machine are built by."""
+    used: dict[str, list[str]] = {}
+    for definition in read_definitions(settings.targets).values():
+        used.setdefault(definition.sandbox, []).append(definition.name)
+    for name in sorted(ENGINES.keys() & used.keys()):
+        sandbox = ContainerSandbox(ENGINES[name], slots=1, work_dir=work_dir, runtime=settings.container_runtime)
+        try:
+            sandbox.probe()
+        except WheelfarmError as error:
+            yield optional(name, f"for {', '.join(used[name])}: {error.message}", error.hint)
+        else:
+            yield found(name, "a container ran" if ENGINES[name].takes_folders else "its daemon answers")
+        finally:
+            sandbox.close()
+
+
 def _probe(sandbox: "BubblewrapSandbox") -> Iterator[Check]:
     try:
         sandbox.probe()
@@ -61,7 +81,8 @@ def main() -> None:
     """Check, and print."""
     settings = Settings.from_environment(os.environ)
     with TemporaryDirectory(prefix="wheelfarm-doctor-") as folder:
-        print(json.dumps([check.to_json() for check in sandbox_checks(settings, Path(folder))]))
+        checks = (*sandbox_checks(settings, Path(folder)), *engine_checks(settings, Path(folder)))
+        print(json.dumps([check.to_json() for check in checks]))
 
 
 if __name__ == "__main__":

@@ -89,13 +89,14 @@ def check(name: str, as_json: bool) -> None:
 def _defined(draft: TargetDefinition, arch: str, python: str, roots: Roots, back_ends: BackEnds) -> TargetDefinition:
     """The definition of a draft, its root filesystem here and its interpreter asked for what it is."""
     kind, _, named = draft.made_from.partition(":")
+    _require_root_for_docker(draft, kind)
     if kind == "host":
         if arch or python or draft.system_packages:
             raise InputError("--arch, --python and --package are for root filesystems, not for the host's own.")
         interpreter = environment_to_build_for(os.environ, named or "python3").python
         return replace(draft, python=str(interpreter))
     sha256 = bring_root(draft.made_from, roots, arch=arch, packages=draft.system_packages)
-    sandbox = back_ends.back_end("bubblewrap")
+    sandbox = back_ends.back_end(draft.sandbox)
     facts = facts_of(roots.root(sha256), python or _PYTHON, sandbox)
     told = {key: str(facts[key]) for key in ("version", "abi", "platform", "prefix")}
     return replace(draft, root=sha256, python=str(facts["executable"]), interpreter=told)
@@ -119,15 +120,24 @@ def _on_distribution(
         )
     if kind == "host":
         raise InputError("--interpreter is for root filesystems.", hint=f"Instead of host: --from python:{interpreter}")
+    _require_root_for_docker(draft, kind)
     sha256 = "" if kind == "python" else bring_root(draft.made_from, roots, arch=arch, packages=draft.system_packages)
     root = roots.root(sha256) if sha256 else None
     libc = "musl" if any((root.folder if root else Path("/")).glob("lib/ld-musl-*")) else "gnu"
     chosen = distributions.chosen(interpreter or named, f"linux-{machine_of(arch)}-{libc}")
     mount, executable = distributions.mount(chosen.sha256), distributions.python(chosen.sha256)
-    facts = facts_of(root, executable, back_ends.back_end("bubblewrap"), distribution=mount)
+    facts = facts_of(root, executable, back_ends.back_end(draft.sandbox), distribution=mount)
     told = {key: str(facts[key]) for key in ("version", "abi", "platform", "prefix")}
     distribution = f"{chosen.reference} sha256:{chosen.sha256}"
     return replace(draft, root=sha256, distribution=distribution, python=executable, interpreter=told)
+
+
+def _require_root_for_docker(draft: TargetDefinition, kind: str) -> None:
+    if draft.sandbox == "docker" and kind in ("host", "python"):
+        raise InputError(
+            "docker runs root filesystems alone, and this target would stand on this machine's own /usr.",
+            hint="Bring one (--from debootstrap:, oci: or tar:), or choose --sandbox bubblewrap or podman.",
+        )
 
 
 def _ground(target: Target, definition: TargetDefinition, settings: Settings, back_ends: BackEnds) -> Ground:
@@ -147,7 +157,10 @@ def _target(definition: TargetDefinition, settings: Settings) -> Target:
 @contextmanager
 def _back_ends(settings: Settings) -> Iterator[BackEnds]:
     settings.cache.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=settings.cache, prefix="target-") as work, BackEnds(slots=1, work=Path(work)) as found:
+    with (
+        TemporaryDirectory(dir=settings.cache, prefix="target-") as work,
+        BackEnds(slots=1, work=Path(work), runtime=settings.container_runtime) as found,
+    ):
         yield found
 
 

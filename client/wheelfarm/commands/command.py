@@ -208,23 +208,28 @@ def _failures(failed: RequestFailed) -> list[dict[str, str]]:
     ]
 
 
-def shared_options(function: Verb) -> Verb:
-    """Options of every verb."""
+def output_options(function: Verb) -> Verb:
+    """Options of every verb that say how its result is told."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Write the result to stdout as JSON."),
         click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors."),
-        click.option(
-            "--sandbox",
-            type=click.Choice(["bubblewrap", "none"]),
-            help="How builds are isolated. 'none' runs foreign code with your rights.",
-        ),
     ):
         function = option(function)
     return function
 
 
+def shared_options(function: Verb) -> Verb:
+    """Options of every verb that may build for this machine."""
+    sandbox = click.option(
+        "--sandbox",
+        type=click.Choice(["bubblewrap", "none"]),
+        help="How builds are isolated. 'none' runs foreign code with your rights.",
+    )
+    return sandbox(output_options(function))
+
+
 @contextmanager
-def reporting(*, as_json: bool, quiet: bool, sandbox: str | None, offline: bool = False) -> Iterator[Command]:
+def reporting(*, as_json: bool, quiet: bool, sandbox: str | None = None, offline: bool = False) -> Iterator[Command]:
     """Run a verb: read the settings, and turn what it raises into a message and an exit code."""
     with _traced(Reporter(unsandboxed=False, quiet=quiet)) as traced:
         command = Command(Settings(), as_json=as_json, quiet=quiet, traced=traced)

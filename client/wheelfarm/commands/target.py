@@ -1,16 +1,17 @@
 """`wheelfarm target`: define, list, show, check and remove what wheels are built for."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from wheelfarm.commands.command import Command, reporting, shared_options
+from wheelfarm.commands.command import Command, output_options, reporting, shared_options
 from wheelfarm.errors import InputError
 from wheelfarm.parts import become
 from wheelfarm.target import Target
 from wheelfarm.target_definition import (
     ROOTS,
+    BackEnd,
     TargetDefinition,
     parse_definition,
     read_definitions,
@@ -47,13 +48,15 @@ def target_command() -> None:
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of every build's.")
 @click.option("--external-library", "external", multiple=True, help="portable: what wheels may leave to the machine.")
 @click.option("--resource-class", default="", help="Only workers of that class build for it.")
+@click.option("--sandbox", type=click.Choice(get_args(BackEnd)), help="What isolates builds.  [default: bubblewrap]")
 @click.option("--no-check", is_flag=True, help="Don't build and load a C extension in it.")
 @click.option("--replace", "replaces", is_flag=True, help="Make a new revision of a target that is there.")
-@shared_options
-def add_command(name: str, source: str, no_check: bool, replaces: bool, **given: Any) -> None:
+@output_options
+def add_command(
+    name: str, source: str, no_check: bool, replaces: bool, as_json: bool, quiet: bool, **given: Any
+) -> None:
     """Define a target, its root filesystem made or brought here, and see that C extensions can be built in it."""
-    options = {key: given.pop(key) for key in ("as_json", "quiet", "sandbox")}
-    with reporting(**options) as command:
+    with reporting(as_json=as_json, quiet=quiet) as command:
         require_name(name)
         path = command.settings.targets / f"{name}.toml"
         if path.exists() and not replaces:
@@ -124,6 +127,7 @@ def _draft(name: str, source: str, given: dict[str, Any]) -> TargetDefinition:
     draft = TargetDefinition(
         name=name,
         made_from=source,
+        sandbox=given["sandbox"] or "bubblewrap",
         python="/",
         tag_policy=given["tag_policy"] or "native",
         variant=given["variant"],

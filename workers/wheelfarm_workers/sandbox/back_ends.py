@@ -8,16 +8,20 @@ from typing import Self
 
 from wheelfarm_workers.sandbox import Sandbox
 from wheelfarm_workers.sandbox.bubblewrap import BubblewrapSandbox
+from wheelfarm_workers.sandbox.containers import ContainerSandbox
+from wheelfarm_workers.sandbox.engines import ENGINES
 from wheelfarm_workers.sandbox.unconfined import UnconfinedSandbox
 
 logger = logging.getLogger(__name__)
 
 
 class BackEnds:
-    """Back ends by name, with `slots` runs at once each; what is half-finished lies in `work`."""
+    """Back ends by name, with `slots` runs at once each; what is half-finished lies in `work`. Engines of containers
+    are told to use the `runtime`, where one is named."""
 
-    def __init__(self, *, slots: int, work: Path) -> None:
+    def __init__(self, *, slots: int, work: Path, runtime: str = "") -> None:
         self._slots = slots
+        self._runtime = runtime
         self._work = work
         self._opened: dict[str, Sandbox] = {}
         self._lock = threading.Lock()
@@ -50,4 +54,6 @@ class BackEnds:
         if name == "none":
             logger.warning("builds are not isolated: --sandbox none")
             return UnconfinedSandbox(slots=self._slots, work_dir=self._work)
+        if name in ENGINES:
+            return ContainerSandbox(ENGINES[name], slots=self._slots, work_dir=self._work, runtime=self._runtime)
         return BubblewrapSandbox(slots=self._slots, work_dir=self._work)

@@ -41,11 +41,17 @@ def resource_limits(limits: Limits, *, other_tasks: int) -> RLimits:
     }
 
 
+def within_own(values: RLimits) -> RLimits:
+    """The limits, or those that this process has itself where they are lower: none may be raised without rights."""
+    own = {kind: resource.getrlimit(kind)[1] for kind in values}
+    return {
+        kind: value if own[kind] == resource.RLIM_INFINITY else min(value, own[kind]) for kind, value in values.items()
+    }
+
+
 def set_resource_limits(values: RLimits) -> None:
     """Put this process under the limits, or under its own where those are lower."""
-    for kind, value in values.items():
-        own = resource.getrlimit(kind)[1]
-        bound = value if own == resource.RLIM_INFINITY else min(value, own)
+    for kind, bound in within_own(values).items():
         resource.setrlimit(kind, (bound, bound))
 
 

@@ -16,7 +16,16 @@ from typing import BinaryIO
 from wheelfarm.errors import SandboxUnavailable
 from wheelfarm_workers.sandbox import Ending, SandboxResult, processes
 from wheelfarm_workers.sandbox.attendance import KILLED, Attendance, open_ends
-from wheelfarm_workers.sandbox.protocol import NO_CGROUPS, REPORT_BYTES, Hello, Report, Start, decode_hello, encode
+from wheelfarm_workers.sandbox.protocol import (
+    NO_CGROUPS,
+    REPORT_BYTES,
+    STATUS,
+    Hello,
+    Report,
+    Start,
+    decode_hello,
+    encode,
+)
 
 _BEGIN_S = 30.0
 _END_S = 10.0
@@ -107,8 +116,8 @@ class SpawnerLink:
                 message, stdin, *others = [_memory_file(content, handed_over) for content in (encode(start), *files)]
                 descriptors = [message, theirs.channel.fileno(), stdin, theirs.log, theirs.result, *others]
                 self._hand_over(descriptors)
-            kill_left = partial(processes.kill_marked, start.marker) if start.marker else lambda: None
-            attendance = Attendance(ours, start.limits, log=log, result=result, clean_up_lost=kill_left)
+            end = partial(_end_what_is_left, start)
+            attendance = Attendance(ours, start.limits, log=log, result=result, clean_up_lost=end)
             try:
                 report = attendance.until_report(cancelled)
             except BaseException:
@@ -123,6 +132,18 @@ def cancelled_result(work_dir: Path) -> SandboxResult:
     """The result of a run that was cancelled before it had a slot."""
     file = tempfile.TemporaryFile(dir=work_dir)  # noqa: SIM115 - the caller closes it
     return SandboxResult(ending=Ending.CANCELLED, returncode=KILLED, result=file, duration_s=0.0)
+
+
+def _end_what_is_left(start: Start) -> None:
+    """End what a run has left whose spawner died, and which the kernel does not."""
+    if start.marker:
+        processes.kill_all(processes.marked_pids(start.marker))
+    if start.container:
+        environment = {name: str(value) for name, value in start.environment.items()}
+        subprocess.run(
+            start.epilogue, env={**environment, STATUS: "0"}, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        processes.kill_all(processes.named_pids(start.container))
 
 
 def _memory_file(content: bytes, stack: ExitStack) -> int:

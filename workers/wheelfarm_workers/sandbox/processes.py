@@ -3,7 +3,7 @@
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,11 +51,35 @@ def marked_pids(marker: str) -> list[int]:
     return found
 
 
-def kill_marked(marker: str) -> None:
-    """Kill them."""
-    for pid in marked_pids(marker):
+def named_pids(word: str) -> list[int]:
+    """The living processes that have `word` among those of their command line, and all that descend from them."""
+    line = os.fsencode(word)
+    found = set()
+    for folder in _folders():
+        with suppress(OSError):
+            if line in (folder / "cmdline").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+    return sorted(found.union(*(_descendants(pid) for pid in found)))
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """Kill them, those that have ended meanwhile excepted."""
+    for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(root: int) -> set[int]:
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for pid, ppid, _ in _processes():
+        children[ppid].append(pid)
+    found: set[int] = set()
+    pending = [root]
+    while pending:
+        fresh = set(children[pending.pop()]) - found
+        found |= fresh
+        pending += fresh
+    return found
 
 
 def _folders() -> Iterator[Path]:

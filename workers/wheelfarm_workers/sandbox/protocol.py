@@ -7,7 +7,7 @@ the spawner, one `Report` back. EOF of a channel kills its run, EOF of the contr
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -15,6 +15,11 @@ from wheelfarm_workers.sandbox import Ending, Limits
 
 KILL = b"kill"
 NO_CGROUPS = "--no-cgroups"
+STATUS = "STATUS"
+UNSTARTED = "unstarted"
+"""What an epilogue prints where nothing was started at all."""
+OUT_OF_MEMORY = 213
+"""With what the client of an engine ends where the kernel has killed for want of memory and the command failed."""
 REPORT_BYTES = 64 << 10
 
 
@@ -46,9 +51,28 @@ class Bind:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Furniture:
+    """A `folder` to be made with empty directories, of which some are `open` to everybody, empty files and symbolic
+    links, all told as paths below it."""
+
+    folder: str
+    directories: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    symlinks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Start:
     """One command as the spawner starts it: as `uid` if that is given, with `binds` laid out in the folder `stage`
-    before. Processes that have `marker` in their environment belong to it and are killed when it ends."""
+    before, and the `furniture` made. Processes that have `marker` in their environment belong to it and are killed
+    when it ends.
+
+    Where it is the client of an engine, `container` names what that runs for it. Such a command keeps the worker's
+    rights and is held to no limit but time: what it has the engine do is. Once it has ended, however, the `epilogue`
+    is run, with the return code as `STATUS` in its environment. It removes the container, and processes that have its
+    name among their words are killed after that.
+    """
 
     argv: tuple[Word, ...]
     environment: Mapping[str, Word]
@@ -58,6 +82,9 @@ class Start:
     stage: str = ""
     binds: tuple[Bind, ...] = ()
     marker: str = ""
+    furniture: Furniture | None = None
+    container: str = ""
+    epilogue: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +117,8 @@ def decode_start(data: bytes) -> Start:
     fields["environment"] = {name: _word(word) for name, word in fields["environment"].items()}
     fields["limits"] = Limits(**fields["limits"])
     fields["binds"] = tuple(Bind(**bind) for bind in fields["binds"])
+    fields["furniture"] = Furniture(**fields["furniture"]) if fields["furniture"] else None
+    fields["epilogue"] = tuple(fields["epilogue"])
     return Start(**fields)
 
 

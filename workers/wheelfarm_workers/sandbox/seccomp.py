@@ -1,7 +1,9 @@
-"""The system calls that a build has no use for, as a BPF program for `bwrap --seccomp`."""
+"""The system calls that a build has no use for: as a BPF program for `bwrap --seccomp`, as a profile for containers."""
 
 import errno
+import json
 import tempfile
+from collections.abc import Iterator
 from types import ModuleType
 
 from wheelfarm.errors import SandboxUnavailable
@@ -50,6 +52,10 @@ _UNKNOWN = -1
 _INT = 0xFFFFFFFF  # the kernel looks at the low half of these arguments only, so must the filter (CVE-2019-10063)
 
 
+Comparison = tuple[int, int, int]
+"""Which argument of a call is looked at, which of its bits, and what they are where the call is refused."""
+
+
 def seccomp_program() -> bytes:
     """The filter for this machine's architecture: everything is allowed but what is denied above.
 
@@ -58,19 +64,38 @@ def seccomp_program() -> bytes:
     """
     seccomp = _binding()
     program = seccomp.SyscallFilter(seccomp.ALLOW)
-    for name in _DENIED:
-        _refuse(seccomp, program, name, errno.EPERM)
-    _refuse(seccomp, program, "clone3", errno.ENOSYS)
-    for flag in _NAMESPACES:
-        _refuse(seccomp, program, "clone", errno.EPERM, seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
-    for family in _FAMILIES:
-        _refuse(seccomp, program, "socket", errno.EAFNOSUPPORT, seccomp.Arg(0, seccomp.MASKED_EQ, _INT, family))
-    for request in _TERMINAL_INPUT:
-        _refuse(seccomp, program, "ioctl", errno.EPERM, seccomp.Arg(1, seccomp.MASKED_EQ, _INT, request))
+    for name, error, comparison in _refusals():
+        arguments = []
+        if comparison is not None:
+            argument, mask, value = comparison
+            arguments = [seccomp.Arg(argument, seccomp.MASKED_EQ, mask, value)]
+        _refuse(seccomp, program, name, error, *arguments)
     with tempfile.TemporaryFile() as file:
         program.export_bpf(file)
         file.seek(0)
         return file.read()
+
+
+def seccomp_profile() -> bytes:
+    """The same as engines of containers take it (OCI runtime-spec, config-linux.md, Seccomp), for the architecture of
+    their machine. Their runtimes pass over calls that the libseccomp they have does not know by name."""
+    calls = []
+    for name, error, comparison in _refusals():
+        call: dict[str, object] = {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": error}
+        if comparison is not None:
+            argument, mask, value = comparison
+            call["args"] = [{"index": argument, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}]
+        calls.append(call)
+    return json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls}).encode()
+
+
+def _refusals() -> Iterator[tuple[str, int, Comparison | None]]:
+    """Each call that is refused, with which error, and what of its arguments has to be so for that."""
+    yield from ((name, errno.EPERM, None) for name in _DENIED)
+    yield "clone3", errno.ENOSYS, None
+    yield from (("clone", errno.EPERM, (0, flag, flag)) for flag in _NAMESPACES)
+    yield from (("socket", errno.EAFNOSUPPORT, (0, _INT, family)) for family in _FAMILIES)
+    yield from (("ioctl", errno.EPERM, (1, _INT, request)) for request in _TERMINAL_INPUT)
 
 
 def _binding() -> ModuleType:

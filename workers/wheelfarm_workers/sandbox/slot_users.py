@@ -4,7 +4,7 @@ The kernel counts processes by user, so two sandboxes of one user would share on
 """
 
 import socket
-from contextlib import suppress
+from typing import Self
 
 from wheelfarm.errors import SandboxUnavailable
 
@@ -16,10 +16,10 @@ class SlotUsers:
     """As many user ids as there are slots; no other farm of the machine has them until they are released."""
 
     def __init__(self, count: int) -> None:
-        self._claims: list[socket.socket] = []
+        self._claims: list[Claim] = []
         self._uids: list[int] = []
         for uid in range(FIRST_UID, LAST_UID + 1):
-            if len(self._uids) < count and (claim := _claim(uid)):
+            if len(self._uids) < count and (claim := Claim.of_free(f"wheelfarm-uid-{uid}")):
                 self._claims.append(claim)
                 self._uids.append(uid)
         if len(self._uids) < count:
@@ -32,14 +32,37 @@ class SlotUsers:
     def release(self) -> None:
         """Let others have them."""
         for claim in self._claims:
-            claim.close()
+            claim.release()
 
 
-def _claim(uid: int) -> socket.socket | None:
+class Claim:
     """A name in the kernel that one process can have at a time, and no longer than it lives."""
-    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with suppress(OSError):
-        claim.bind(f"\0wheelfarm-uid-{uid}")
-        return claim
-    claim.close()
-    return None
+
+    def __init__(self, name: str) -> None:
+        """Raises OSError for a name that another has."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._socket.bind(f"\0{name}")
+        except OSError:
+            self._socket.close()
+            raise
+
+    @classmethod
+    def of_free(cls, name: str) -> Self | None:
+        """A claim to the name; None where another has it."""
+        try:
+            return cls(name)
+        except OSError:
+            return None
+
+    @classmethod
+    def is_free(cls, name: str) -> bool:
+        """Whether nobody has the name."""
+        claim = cls.of_free(name)
+        if claim is not None:
+            claim.release()
+        return claim is not None
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._socket.close()

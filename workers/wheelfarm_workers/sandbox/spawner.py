@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from wheelfarm_workers.clearing import remove_tree
 from wheelfarm_workers.sandbox import Ending, linux, processes
 from wheelfarm_workers.sandbox.limits import (
     WATCHDOG,
@@ -32,9 +33,22 @@ from wheelfarm_workers.sandbox.limits import (
     resource_limits,
     set_resource_limits,
 )
-from wheelfarm_workers.sandbox.protocol import NO_CGROUPS, Descriptor, Hello, Report, Start, Word, decode_start, encode
-from wheelfarm_workers.sandbox.stage import STAGE, clear_away, enter_private_namespace, lay_out, make_stage
+from wheelfarm_workers.sandbox.protocol import (
+    NO_CGROUPS,
+    OUT_OF_MEMORY,
+    STATUS,
+    UNSTARTED,
+    Descriptor,
+    Hello,
+    Report,
+    Start,
+    Word,
+    decode_start,
+    encode,
+)
+from wheelfarm_workers.sandbox.stage import STAGE, clear_away, enter_private_namespace, furnish, lay_out, make_stage
 
+_UNSTARTED = "the container was not started; what the engine said of that is in the log"
 _WATCH_S = 0.25
 _PACKET_BYTES = 4096
 _INIT = re.compile(rb'"child-pid": (\d+)')
@@ -52,14 +66,35 @@ class Running:
     started: float
     ending: Ending = Ending.EXITED
     watched: set[int] = field(default_factory=set)
+    epilogue: "Epilogue | None" = None
 
     @property
     def deadline(self) -> float:
         return self.started + self.start.limits.wall_s
 
     @property
+    def is_watched_over(self) -> bool:
+        """Whether nobody else holds it to its memory."""
+        return self.cgroup is None and not self.start.container
+
+    @property
     def goes_on(self) -> bool:
         return self.ending is Ending.EXITED and self.child.returncode is None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epilogue:
+    """What is run after a run, and the file that it prints to."""
+
+    child: subprocess.Popen[bytes]
+    output: int
+
+    def said(self) -> str:
+        """What it printed, now that it has ended; to be asked once."""
+        self.child.wait()
+        with os.fdopen(self.output, "rb") as file:
+            file.seek(0)
+            return file.read(_PACKET_BYTES).decode(errors="replace").strip()
 
 
 class Spawner:
@@ -90,7 +125,7 @@ class Spawner:
 
     def _patience(self) -> float | None:
         waits = [run.deadline - time.monotonic() for run in self._runs if run.goes_on]
-        waits += [_WATCH_S for run in self._runs if run.goes_on and run.cgroup is None]
+        waits += [_WATCH_S for run in self._runs if run.goes_on and run.is_watched_over]
         return max(0.0, min(waits)) if waits else None
 
     def _read_control(self) -> None:
@@ -121,6 +156,8 @@ class Spawner:
             started = time.monotonic()
             if start.stage:
                 lay_out(Path(start.stage), start.binds)
+            if start.furniture:
+                furnish(start.furniture)
             child, info = _spawn(start, descriptors, cgroup)
         except BaseException:
             _tidy(start, cgroup)
@@ -161,6 +198,9 @@ class Spawner:
         running.watched.remove(pidfd)
         if running.child.poll() is not None:
             self._kill_init(running)
+        if not running.watched and running.start.epilogue and running.epilogue is None:
+            running.epilogue = _begin_epilogue(running)
+            self._watch(running, os.pidfd_open(running.epilogue.child.pid))
         if not running.watched:
             self._kill_survivors(running)
         if not running.watched:
@@ -188,7 +228,11 @@ class Spawner:
         duration_s = time.monotonic() - running.started
         self._runs.remove(running)
         self._stop_listening(running)
-        report = Report(ending=_ending(running), returncode=running.child.wait(), duration_s=duration_s)
+        said = running.epilogue.said() if running.epilogue else ""
+        trouble = _UNSTARTED if said == UNSTARTED and running.ending is Ending.EXITED else ""
+        report = Report(
+            ending=_ending(running), returncode=running.child.wait(), duration_s=duration_s, trouble=trouble
+        )
         _tidy(running.start, running.cgroup)
         _send(running.channel, report)
         running.channel.close()
@@ -200,7 +244,7 @@ class Spawner:
 
     def _watch_memory(self) -> None:
         for running in self._runs:
-            if running.goes_on and running.cgroup is None and _is_too_large(running):
+            if running.is_watched_over and running.goes_on and _is_too_large(running):
                 self._kill(running, Ending.MEMORY)
 
 
@@ -209,24 +253,45 @@ def _is_too_large(running: Running) -> bool:
 
 
 def _survivors(running: Running) -> list[int]:
+    start = running.start
     found = running.cgroup.pids() if running.cgroup else []
-    return found + (processes.marked_pids(running.start.marker) if running.start.marker else [])
+    found += processes.marked_pids(start.marker) if start.marker else []
+    return found + (processes.named_pids(start.container) if start.container else [])
 
 
 def _ending(running: Running) -> Ending:
     """An exit becomes MEMORY if the kernel killed for want of memory and the command did not get over it."""
-    failed = running.child.wait() != 0
-    if running.ending is Ending.EXITED and failed and running.cgroup and running.cgroup.ran_out_of_memory():
-        return Ending.MEMORY
-    return running.ending
+    returncode = running.child.wait()
+    if running.ending is not Ending.EXITED or returncode == 0:
+        return running.ending
+    in_container = bool(running.start.container) and returncode == OUT_OF_MEMORY
+    in_cgroup = running.cgroup is not None and running.cgroup.ran_out_of_memory()
+    return Ending.MEMORY if in_container or in_cgroup else Ending.EXITED
+
+
+def _begin_epilogue(running: Running) -> Epilogue:
+    output = os.memfd_create("wheelfarm")
+    environment = {name: str(value) for name, value in running.start.environment.items()}
+    child = subprocess.Popen(
+        running.start.epilogue,
+        env={**environment, STATUS: str(running.child.returncode)},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return Epilogue(child=child, output=output)
 
 
 def _tidy(start: Start, cgroup: Cgroup | None) -> None:
     if cgroup:
         cgroup.remove()
-    if start.stage:
-        with suppress(OSError):
+    with suppress(OSError):
+        if start.stage:
             clear_away(Path(start.stage))
+        elif start.furniture:
+            remove_tree(Path(start.furniture.folder))
 
 
 def _send(channel: socket.socket, message: Report) -> None:
@@ -251,7 +316,7 @@ def _spawn(
 def _execute(start: Start, descriptors: dict[Descriptor, int], cgroup: Cgroup | None) -> subprocess.Popen[bytes]:
     words = (*start.argv, *start.environment.values())
     numbers = {word: str(fd) for word, fd in descriptors.items()}
-    rlimits = _resource_limits(start, cgroup)
+    rlimits = None if start.container else _resource_limits(start, cgroup)
     return subprocess.Popen(
         [_spell(word, numbers) for word in start.argv],
         env={name: _spell(word, numbers) for name, word in start.environment.items()},
@@ -278,13 +343,15 @@ def _resource_limits(start: Start, cgroup: Cgroup | None) -> RLimits:
     return rlimits
 
 
-def _become(uid: int | None, cgroup: Cgroup | None, rlimits: RLimits, parent: int) -> None:
-    """Turn this forked process into the sandbox's: its cgroup, limits and user, and no life without the spawner."""
+def _become(uid: int | None, cgroup: Cgroup | None, rlimits: RLimits | None, parent: int) -> None:
+    """Turn this forked process into the sandbox's: its cgroup, limits and user, and no life without the spawner. The
+    client of an engine, which has no limits of its own, keeps its rights."""
     try:
         if cgroup:
             cgroup.enter()
-        set_resource_limits(rlimits)
-        linux.forgo_privileges()
+        if rlimits is not None:
+            set_resource_limits(rlimits)
+            linux.forgo_privileges()
         if uid is not None:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
@@ -320,6 +387,7 @@ def _prepare_stage() -> str:
 def main(fd: int, *, use_cgroups: bool) -> None:
     """Greet the worker and serve it."""
     _ignore_signals()
+    os.umask(0o022)
     control = socket.socket(fileno=fd)
     control.set_inheritable(False)
     stage = _prepare_stage()

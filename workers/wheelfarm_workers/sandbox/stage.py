@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wheelfarm_workers.sandbox import linux
-from wheelfarm_workers.sandbox.protocol import Bind
+from wheelfarm_workers.sandbox.protocol import Bind, Furniture
 
 STAGE = Path("/run/wheelfarm-stage")
 
@@ -61,6 +61,23 @@ def lay_out(folder: Path, binds: Iterable[Bind]) -> None:
     _mount_tmpfs(folder)
     for bind in binds:
         _bind(Path(bind.source), folder / bind.name, writable=bind.writable)
+
+
+def furnish(furniture: Furniture) -> None:
+    """Make a folder as it is told, so that every user may enter what is in it."""
+    root = Path(furniture.folder)
+    root.mkdir()
+    for name in furniture.directories:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in furniture.open:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name).chmod(0o1777)
+    for name in furniture.files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    for name, target in furniture.symlinks.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(target)
 
 
 def clear_away(folder: Path) -> None:
