@@ -48,7 +48,7 @@ _REMEDIES = (
 class Trial:
     """What was seen of a wheel: how many extension modules were `loaded`, which modules `imported`, the `command` that
     ended well. `unproven` are modules that failed where it may be for want of what the wheel requires and the sandbox
-    was `without`, each with what was said."""
+    was `without`, or of a library that the target leaves to the machine, each with what was said."""
 
     loaded: int = 0
     imported: tuple[str, ...] = ()
@@ -87,6 +87,7 @@ class Trials:
             "imports": test.imports,
             "command": test.command,
             "absent": bool(without),
+            "external": self._grounds.of(staged.target).external_libraries,
             "site_packages": staged.target.site_packages,
         }
         told = self._run(planned, checked, beside, task, hold)

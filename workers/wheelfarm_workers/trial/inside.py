@@ -18,60 +18,63 @@ import zipfile
 
 ROOT = os.environ.pop("WHEELFARM_ROOT")
 RESULT_FD = int(os.environ.pop("WHEELFARM_RESULT_FD"))
-SITE = ROOT + "/build/site"
+TASK = json.load(sys.stdin)
+PREFIX = ROOT + "/build/prefix"
+SITE = PREFIX + "/" + TASK["site_packages"]
 SECONDS = 120
 """For how long one module may load."""
 DIED = "its process ended with"
 
 
 def main():
-    task = json.load(sys.stdin)
-    unpack(ROOT + "/in/wheel", SITE)
-    show_beside(ROOT + "/env/" + task["site_packages"], SITE)
+    unpack(ROOT + "/in/wheel")
+    show_beside(ROOT + "/env/" + TASK["site_packages"])
     sys.path.insert(0, SITE)
     told = {"loaded": [], "imported": [], "unproven": [], "failed": []}
-    for module, path in extensions(SITE) if task["load"] else ():
-        note(told, "loaded", module, *load(module, path, task["absent"]))
-    for module in task["imports"]:
+    for module, path in extensions() if TASK["load"] else ():
+        note(told, "loaded", module, *load(module, path))
+    for module in TASK["imports"]:
         said, lacks = in_process(import_, module)
-        note(told, "imported", module, said, lacks and task["absent"])
-    if task["command"]:
-        told["status"] = run(task["command"])
+        note(told, "imported", module, said, lacks and TASK["absent"])
+    if TASK["command"]:
+        told["status"] = run(TASK["command"])
     with os.fdopen(RESULT_FD, "wb") as out:
         out.write(json.dumps(told).encode() + b"\n")
 
 
-def unpack(wheel, site):
-    """Lay a wheel out as it lies in site-packages."""
-    os.mkdir(site)
+def unpack(wheel):
+    """Lay a wheel out as it lies in an environment, without its headers."""
+    os.makedirs(SITE)
+    schemes = {"purelib": SITE, "platlib": SITE, "data": PREFIX, "scripts": PREFIX + "/bin"}
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
             top, _, rest = info.filename.partition("/")
-            if top.endswith(".data"):
-                scheme, _, info.filename = rest.partition("/")
-                if scheme not in ("purelib", "platlib") or not info.filename:
-                    continue
-            archive.extract(info, site)
+            if not top.endswith(".data"):
+                archive.extract(info, SITE)
+                continue
+            scheme, _, info.filename = rest.partition("/")
+            if scheme in schemes and info.filename:
+                archive.extract(info, schemes[scheme])
 
 
-def show_beside(installed, site):
+def show_beside(installed):
     """Link to what is installed beside the wheel: libraries are found by the way from one distribution to another."""
     for name in os.listdir(installed) if os.path.isdir(installed) else ():
-        if not os.path.lexists(os.path.join(site, name)):
-            os.symlink(os.path.join(installed, name), os.path.join(site, name))
+        if not os.path.lexists(os.path.join(SITE, name)):
+            os.symlink(os.path.join(installed, name), os.path.join(SITE, name))
 
 
-def extensions(site):
-    """The extension modules of this interpreter below a folder, and their files."""
+def extensions():
+    """The wheel's extension modules that are for this interpreter, and their files."""
     suffixes = sorted(importlib.machinery.EXTENSION_SUFFIXES, key=len, reverse=True)
-    for folder, folders, names in os.walk(site):
+    for folder, folders, names in os.walk(SITE):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(folder, name)
             suffix = next((suffix for suffix in suffixes if name.endswith(suffix)), None)
             if suffix is None or os.path.islink(path):
                 continue
-            module = os.path.relpath(path, site)[: -len(suffix)].replace(os.sep, ".")
+            module = os.path.relpath(path, SITE)[: -len(suffix)].replace(os.sep, ".")
             if all(part.isidentifier() for part in module.split(".")) and is_module(path, module.rpartition(".")[2]):
                 yield module, path
 
@@ -95,14 +98,15 @@ def note(told, kind, module, said, excused):
         told["unproven" if excused else "failed"].append([module, said])
 
 
-def load(module, path, absent):
+def load(module, path):
     """What is said against an extension module, and whether it is excused: it can be loaded neither alone nor, since
     some packages first load libraries for their modules, as a part of its package."""
     alone, _ = in_process(link, module, path)
     if not alone:
         return "", False
     whole, lacks = in_process(import_, module)
-    return (alone, bool(lacks or absent or alone.startswith(DIED))) if whole else ("", False)
+    is_external = any(name in alone for name in TASK["external"])
+    return (alone, lacks or TASK["absent"] or is_external or alone.startswith(DIED)) if whole else ("", False)
 
 
 def link(module, path):
