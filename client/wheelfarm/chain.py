@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from wheelfarm.errors import InputError, RequestFailed, WheelfarmError
 from wheelfarm.farm import Farm, RequestStatus
@@ -47,161 +47,92 @@ _INTERRUPTED_S = 2.0
 """How long a user who interrupts a command waits for the farm to hear of it."""
 
 
-def make_local_sdists(
-    sources: "Sequence[PackedSource]",
-    target: Target,
-    *,
-    farm: Farm,
-    settings: Settings,
-    watch: Watch,
-    retry: bool = False,
-) -> tuple[LocalSdist, ...]:
-    """The sdists of local sources: trees are sent to the farm and their sdists made there, or were before.
+class Chain:
+    """One command's way through a farm, for one target: its steps share whom they ask, who watches, what is done about
+    failures, and the requests that are open.
 
-    Raises RequestFailed when one could not be made, InputError when two are of one project or one is of another project
-    than was said.
+    With `retry` failures that the farm remembers are forgotten; to `keep_going` is to build what can be built all the
+    same after a failure. What a chain has asked for, and nobody else, is not built any more when it is left, however
+    that happens.
     """
-    farm.register(target)
-    sdists = {source.tree.sha256: _sent(source, farm) for source in sources}
-    if trees := list({sha256: source.tree for source in sources if not sdists[sha256 := source.tree.sha256]}.values()):
-        with ExitStack() as requests:
-            chain = _Chain(
-                farm=farm,
-                target=target,
-                settings=settings,
-                watch=watch,
-                retry=retry,
-                keep_going=False,
-                requests=requests,
-            )
-            status = chain.follow(JobKind.SDIST, trees)
-        if status.failed:
-            raise RequestFailed(status.failed)
-        sdists |= {tree.sha256: status.sdists[job] for tree, job in zip(trees, status.requested, strict=True)}
-    made = [(source.source, sdist) for source in sources if (sdist := sdists[source.tree.sha256]) is not None]
-    _require_distinct(made)
-    return tuple(LocalSdist(sdist=sdist, extras=source.extras) for source, sdist in made)
 
+    def __init__(
+        self,
+        farm: Farm,
+        target: Target,
+        *,
+        settings: Settings,
+        watch: Watch,
+        retry: bool = False,
+        keep_going: bool = False,
+    ) -> None:
+        self.farm = farm
+        self.target = target
+        self.settings = settings
+        self.watch = watch
+        self.retry = retry
+        self.keep_going = keep_going
+        self.local: tuple[LocalSdist, ...] = ()
+        self._requests = ExitStack()
 
-def build(
-    requirements: Requirements,
-    target: Target,
-    *,
-    farm: Farm,
-    settings: Settings,
-    wheelhouse: Wheelhouse,
-    watch: Watch,
-    local: Sequence[LocalSdist] = (),
-    retry: bool = False,
-    keep_going: bool = False,
-) -> tuple[BuiltWheel, ...]:
-    """The wheels of everything that the requirements and the local sdists need, each built from its sdist, all of them
-    in the wheelhouse.
+    def __enter__(self) -> Self:
+        self.farm.register(self.target)
+        return self
 
-    With `retry` failures that the farm remembers are forgotten. Raises RequestFailed when a build failed, and the
-    reason when there is no resolution. To `keep_going` is to build what can be built all the same; the exception names
-    those wheels, which are in the wheelhouse, too. An interrupted call gives up its request: what nobody else waits for
-    is not built.
-    """
-    farm.register(target)
-    with ExitStack() as requests:
-        chain = _Chain(
-            farm=farm,
-            target=target,
-            settings=settings,
-            watch=watch,
-            retry=retry,
-            keep_going=keep_going,
-            requests=requests,
-            local=local,
-        )
-        status, failed = chain.settle(requirements)
+    def __exit__(self, *ended_by: Any) -> None:
+        self._requests.__exit__(*ended_by)
+
+    def take_local(self, sources: "Sequence[PackedSource]") -> tuple[LocalSdist, ...]:
+        """The sdists of local sources, which are wanted from now on: trees are sent to the farm and their sdists made
+        there, or were before.
+
+        Raises RequestFailed when one could not be made, InputError when two are of one project or one is of another
+        project than was said.
+        """
+        sdists = {source.tree.sha256: _sent(source, self.farm) for source in sources}
+        trees = {source.tree.sha256: source.tree for source in sources if sdists[source.tree.sha256] is None}
+        if trees:
+            status = self.follow(JobKind.SDIST, list(trees.values()))
+            if status.failed:
+                raise RequestFailed(status.failed)
+            sdists |= {tree: status.sdists[job] for tree, job in zip(trees, status.requested, strict=True)}
+        made = [(source.source, sdist) for source in sources if (sdist := sdists[source.tree.sha256]) is not None]
+        _require_distinct(made)
+        self.local = tuple(LocalSdist(sdist=sdist, extras=source.extras) for source, sdist in made)
+        return self.local
+
+    def build(self, requirements: Requirements, wheelhouse: Wheelhouse) -> tuple[BuiltWheel, ...]:
+        """The wheels of everything that the requirements and the local sdists need, each built from its sdist, all of
+        them in the wheelhouse.
+
+        Raises RequestFailed when a build failed, with the wheels that are there all the same when it keeps going, and
+        the reason when there is no resolution.
+        """
+        status, failed = self.settle(requirements)
         if status is None:
             return ()
-    failed += status.failed
-    wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
-    if keep_going or not failed:
-        _fetch(wheels, farm, wheelhouse)
-    if failed:
-        raise RequestFailed(failed, wheels if keep_going else ())
-    return wheels
+        self._requests.close()
+        wheels = _fetched(status, self.farm, wheelhouse, keep_going=self.keep_going)
+        return _whole(wheels, [*failed, *status.failed], keep_going=self.keep_going)
 
+    def leave(self, requirements: Requirements) -> RequestStatus | None:
+        """Ask for the same by a request that goes on when nobody asks about it; None where nothing is needed. What has
+        to be built to resolve is waited for.
 
-def submit(
-    requirements: Requirements,
-    target: Target,
-    *,
-    farm: Farm,
-    settings: Settings,
-    watch: Watch,
-    local: Sequence[LocalSdist] = (),
-    retry: bool = False,
-) -> RequestStatus | None:
-    """Ask for the wheels of everything that the requirements and the local sdists need, by a request that goes on when
-    nobody asks about it; None where nothing is needed. What has to be built to resolve is waited for.
-
-    Raises what `build` raises for want of a resolution.
-    """
-    farm.register(target)
-    with ExitStack() as requests:
-        chain = _Chain(
-            farm=farm,
-            target=target,
-            settings=settings,
-            watch=watch,
-            retry=retry,
-            keep_going=False,
-            requests=requests,
-            local=local,
-        )
-        sdists, hashed, _ = chain.pin(requirements)
-        return chain.submit(JobKind.WHEEL, sdists, hashed=hashed, detached=True) if sdists else None
-
-
-def await_wheels(
-    status: RequestStatus, *, farm: Farm, wheelhouse: Wheelhouse, watch: Watch, keep_going: bool = False
-) -> tuple[BuiltWheel, ...]:
-    """The wheels of a request once all are there, in the wheelhouse, and the request is closed.
-
-    Raises RequestFailed as `build` does, with those of the wheels that are there if it is to `keep_going`.
-    """
-    status = farm.wait(status, watch, keep_going=keep_going)
-    wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
-    failed = status.failed
-    if keep_going or not failed:
-        _fetch(wheels, farm, wheelhouse)
-    if status.final:
-        with suppress(WheelfarmError):  # its wheels are here, and who asks again finds them
-            farm.close_request(status.id)
-    if failed:
-        raise RequestFailed(failed, wheels if keep_going else ())
-    return wheels
-
-
-@span("fetch")
-def _fetch(wheels: Sequence[BuiltWheel], farm: Farm, wheelhouse: Wheelhouse) -> None:
-    for wheel in wheelhouse.missing(wheels):
-        farm.download(wheel, wheelhouse.wheel(wheel))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Chain:
-    """What the steps share: whom they ask, for which target, who watches, what is done about failures, and the requests
-    that are open: what none of them wants any more when they are closed is not built."""
-
-    farm: Farm
-    target: Target
-    settings: Settings
-    watch: Watch
-    retry: bool
-    keep_going: bool
-    requests: ExitStack
-    local: Sequence[LocalSdist] = ()
+        Raises what `build` raises for want of a resolution.
+        """
+        sdists, hashed, _ = self.pin(requirements)
+        return self.submit(JobKind.WHEEL, sdists, hashed=hashed, detached=True) if sdists else None
 
     @property
     def sent(self) -> frozenset[str]:
         """The sha256s of the local sdists."""
         return frozenset(one.sdist.sha256 for one in self.local)
+
+    @property
+    def _local_sdists(self) -> tuple[Sdist, ...]:
+        """The local sdists, each once, whatever extras are wanted of it."""
+        return tuple(dict.fromkeys(one.sdist for one in self.local))
 
     def settle(self, requirements: Requirements) -> tuple[RequestStatus | None, list[JobStatus]]:
         """Resolve and build until every wheel tells the metadata that it was resolved with, so that the set is closed;
@@ -246,7 +177,7 @@ class _Chain:
                 farm=self.farm,
                 cache_dir=self.settings.cache / "uv",
                 constraints=requirements.constraints,
-                local=tuple({one.sdist.sha256: one.sdist for one in self.local}.values()),
+                local=self._local_sdists,
                 preferred=requirements.preferred,
                 prerelease=requirements.prerelease,
                 retry=self.retry or self.keep_going,
@@ -269,15 +200,14 @@ class _Chain:
 
         What turns out not to be wanted is given up with its request; nothing that is installed depends on it.
         """
-        if self.local or self.retry:
-            return
         with suppress(WheelfarmError):
             guess = estimate(
-                requirements.lines,
+                (*requirements.lines, *(one.requirement for one in self.local)),
                 target=self.target,
                 farm=self.farm,
                 cache_dir=self.settings.cache / "uv",
                 constraints=requirements.constraints,
+                local=self._local_sdists,
                 preferred=requirements.preferred,
                 prerelease=requirements.prerelease,
             )
@@ -285,7 +215,7 @@ class _Chain:
             deeper = [sdist for sdist in guess.unknown if sdist not in pending]
             for kind, sdists in ((JobKind.METADATA, deeper), (JobKind.WHEEL, known)):
                 if sdists:
-                    self.submit(kind, sdists)
+                    self.submit(kind, sdists, force=False)  # or what failed would be built again each time
 
     def follow(self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = ()) -> RequestStatus:
         """Submit, and wait for the end or for the first failure."""
@@ -293,12 +223,19 @@ class _Chain:
             return self.farm.wait(self.submit(kind, sdists, hashed=hashed), self.watch, keep_going=self.keep_going)
 
     def submit(
-        self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = (), detached: bool = False
+        self,
+        kind: JobKind,
+        sdists: Sequence[Sdist],
+        *,
+        hashed: Sequence[str] = (),
+        detached: bool = False,
+        force: bool | None = None,
     ) -> RequestStatus:
-        """Open a request; the sha256s `hashed` were given by who asks, not by an index. A `detached` one stays open."""
+        """Open a request; the sha256s `hashed` were given by who asks, not by an index. A `detached` one stays open;
+        unless it is to `force`, failures are remembered."""
         request_id = uuid.uuid4().hex
         if not detached:
-            self.requests.push(partial(self._close, request_id))
+            self._requests.push(partial(self._close, request_id))
         local = [sdist.sha256 for sdist in sdists if sdist.sha256 in self.sent]
         return self.farm.submit(
             kind,
@@ -307,7 +244,7 @@ class _Chain:
             request_id=request_id,
             local=local,
             hashed=hashed,
-            force=self.retry,
+            force=self.retry if force is None else force,
             detached=detached,
         )
 
@@ -315,6 +252,38 @@ class _Chain:
         within_s = 20.0 if ended_by is None or issubclass(ended_by, Exception) else _INTERRUPTED_S
         with suppress(WheelfarmError):
             self.farm.close_request(request_id, within_s=within_s)
+
+
+def await_wheels(
+    status: RequestStatus, *, farm: Farm, wheelhouse: Wheelhouse, watch: Watch, keep_going: bool = False
+) -> tuple[BuiltWheel, ...]:
+    """The wheels of a request once all are there, in the wheelhouse, and the request is closed.
+
+    Raises RequestFailed as `Chain.build` does.
+    """
+    status = farm.wait(status, watch, keep_going=keep_going)
+    wheels = _fetched(status, farm, wheelhouse, keep_going=keep_going)
+    if status.final:
+        with suppress(WheelfarmError):  # its wheels are here, and who asks again finds them
+            farm.close_request(status.id)
+    return _whole(wheels, status.failed, keep_going=keep_going)
+
+
+@span("fetch")
+def _fetched(status: RequestStatus, farm: Farm, wheelhouse: Wheelhouse, *, keep_going: bool) -> tuple[BuiltWheel, ...]:
+    """The wheels of a request that are there, brought into the wheelhouse unless a failure makes them useless."""
+    wheels = tuple(status.wheels[job] for job in status.requested if job in status.wheels)
+    if keep_going or not status.failed:
+        for wheel in wheelhouse.missing(wheels):
+            farm.download(wheel, wheelhouse.wheel(wheel))
+    return wheels
+
+
+def _whole(wheels: tuple[BuiltWheel, ...], failed: Sequence[JobStatus], *, keep_going: bool) -> tuple[BuiltWheel, ...]:
+    """The wheels, where nothing has failed."""
+    if failed:
+        raise RequestFailed(failed, wheels if keep_going else ())
+    return wheels
 
 
 def _some_ended(status: RequestStatus) -> bool:

@@ -20,6 +20,7 @@ from wheelfarm.job import Sdist
 from wheelfarm.requirements import Requirements
 from wheelfarm.resolution import Estimate, estimate
 from wheelfarm.schedule import makespan, without_cycles
+from wheelfarm.stated_tree import StatedTree
 from wheelfarm.target import Target
 
 _RESOLVING = 4
@@ -87,42 +88,57 @@ class Survey:
 
 
 def survey(
-    requirements: Requirements, target: Target, *, farm: Farm, cache_dir: Path, say: Callable[[str], None]
+    requirements: Requirements,
+    target: Target,
+    *,
+    farm: Farm,
+    cache_dir: Path,
+    say: Callable[[str], None],
+    trees: Sequence[StatedTree] = (),
 ) -> Survey:
-    """Ask the farm for all that a request would take; `say` hears how far it has come.
+    """Ask the farm for all that a request would take, with that of local `trees`; `say` hears how far it has come.
 
     Raises the reason when the request itself has no resolution.
     """
     farm.register(target)
-    requested = _requested(requirements, target, farm, cache_dir)
+    requested = _requested(requirements, target, farm, cache_dir, [line for tree in trees for line in tree.requires])
     requirements.check_hashes(requested.sdists)
     forecasts: dict[str, Forecast] = {}
     answers: dict[Question, Estimate | WheelfarmError] = {}
-    todo: Sequence[Sdist] = requested.sdists
+    new, todo = [_of_tree(tree) for tree in trees], requested.sdists
     with ThreadPoolExecutor(_RESOLVING) as pool:
-        while todo:
-            say(f"reading sdists: {len(todo)} {'more to build those' if forecasts else 'to install'}")
-            new = farm.forecast(todo, target)
+        while new or todo:
+            if todo:
+                say(f"reading sdists: {len(todo)} {'more to build those' if forecasts else 'to install'}")
+                new += farm.forecast(todo, target)
             forecasts |= {str(forecast.sdist): forecast for forecast in new}
             questions = sorted({question(forecast) for forecast in new if forecast.requires} - set(answers))
             found = pool.map(lambda asked: _answer(asked, target, farm, cache_dir), questions)
             fresh = dict(zip(questions, found, strict=True))
             answers |= fresh
             sdists = {str(sdist): sdist for answer in fresh.values() for sdist in _sdists(answer)}
-            todo = [sdist for name, sdist in sdists.items() if name not in forecasts]
-    return Survey(requested=requested, forecasts=forecasts, answers=answers)
+            new, todo = [], tuple(sdist for name, sdist in sdists.items() if name not in forecasts)
+    asked = Estimate(
+        sdists=(*(tree.sdist for tree in trees), *requested.sdists),
+        unknown=(*(tree.sdist for tree in trees if not tree.tells_all), *requested.unknown),
+    )
+    return Survey(requested=asked, forecasts=forecasts, answers=answers)
 
 
-def _requested(requirements: Requirements, target: Target, farm: Farm, cache_dir: Path) -> Estimate:
-    if requirements.local:
-        raise InputError(
-            f"What {requirements.local[0].shown} needs is known once its sdist is made, and a plan has nothing made.",
-            hint="Plan its dependencies where its pyproject.toml states them: wheelfarm plan -r pyproject.toml",
-        )
+def _of_tree(tree: StatedTree) -> Forecast:
+    """The forecast of a tree, which the farm has not seen."""
+    return Forecast(sdist=tree.sdist, job="", backend=tree.backend, requires=tree.build_requires)
+
+
+def _requested(
+    requirements: Requirements, target: Target, farm: Farm, cache_dir: Path, of_trees: Sequence[str]
+) -> Estimate:
     if requirements.lock is not None:
         return Estimate(sdists=requirements.lock.sdists(target), unknown=())
+    if not requirements.lines and not of_trees:
+        return Estimate(sdists=(), unknown=())
     return estimate(
-        requirements.lines,
+        (*requirements.lines, *of_trees),
         target=target,
         farm=farm,
         cache_dir=cache_dir,

@@ -213,11 +213,14 @@ def estimate(
     farm: SourceIndexClient,
     cache_dir: Path,
     constraints: Sequence[str] = (),
+    local: Sequence[Sdist] = (),
     preferred: Mapping[str, str] = _NONE,
     prerelease: bool = False,
 ) -> Estimate:
     """Resolve for a target without having anything computed for it. Raises what `resolve` raises."""
     resolution_id = uuid.uuid4().hex
+    if local:
+        farm.see_local(resolution_id, local)
     options = list(_ALLOWING_PRERELEASES) if prerelease else []
     with tempfile.TemporaryDirectory(prefix="wheelfarm-resolve-") as folder:
         home = Path(folder)

@@ -7,11 +7,10 @@ from typing import Any
 
 from wheelfarm.errors import WheelfarmError
 from wheelfarm.job import TREE_VERSION, Sdist
+from wheelfarm.legacy_build import LEGACY_BACKEND, LEGACY_REQUIRES
 from wheelfarm.requirements import parse_requirement
 from wheelfarm_services.sdist_head import SdistHead, bad_archive
 
-_LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
-_LEGACY_REQUIRES = ("setuptools >= 40.8.0",)
 _VERSION_VARIABLES = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "PDM_BUILD_SCM_VERSION")
 
 
@@ -29,10 +28,10 @@ def read_build_system(sdist: Sdist, head: SdistHead) -> BuildSystem:
 
     Raises BadSdist where the table is malformed, DirectReferenceRefused where a build requirement is a URL.
     """
-    table = (head.pyproject or {}).get("build-system", {"requires": list(_LEGACY_REQUIRES)})
+    table = (head.pyproject or {}).get("build-system", {"requires": list(LEGACY_REQUIRES)})
     if not isinstance(table, dict) or not _strings(table.get("requires")):
         raise bad_archive(sdist, "its [build-system] has no list of requirements")
-    backend, path = table.get("build-backend", _LEGACY_BACKEND), table.get("backend-path", [])
+    backend, path = table.get("build-backend", LEGACY_BACKEND), table.get("backend-path", [])
     if not isinstance(backend, str) or not backend or not _strings(path):
         raise bad_archive(sdist, "its build-backend or backend-path is not of the form that PEP 517 gives them")
     if any(PurePosixPath(part).is_absolute() or ".." in PurePosixPath(part).parts for part in path):

@@ -182,19 +182,13 @@ def builder(url: str, settings: Settings) -> Build:
     """Builds as `wheelfarm build` does, by the API at `url`."""
 
     def build_requirement(requirement: str, target: Target, token: str, goes_on: Callable[[], None]) -> None:
-        from wheelfarm.chain import build  # for those who want it, not for every start
+        from wheelfarm.chain import Chain  # for those who want it, not for every start
         from wheelfarm.farm import Farm
         from wheelfarm.requirements import read_requirements
 
-        with Farm(url, token) as farm:
-            build(
-                read_requirements([requirement], [], []),
-                target,
-                farm=farm,
-                settings=settings,
-                wheelhouse=_Nowhere(settings.cache),
-                watch=lambda _: goes_on(),
-            )
+        requirements = read_requirements([requirement], [], [])
+        with Farm(url, token) as farm, Chain(farm, target, settings=settings, watch=lambda _: goes_on()) as chain:
+            chain.build(requirements, _Nowhere(settings.cache))
 
     return build_requirement
 

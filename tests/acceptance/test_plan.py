@@ -110,3 +110,25 @@ def test_plan_of_a_request_without_a_solution_fails_as_install_does(home: Home) 
     assert home.run("plan", "app").code == home.run("install", "--venv", home.root / "env", "app").code == 12
     assert home.run("plan", "absent").code == 11
     assert home.run("plan").code == 2
+
+
+def test_plan_of_a_tree_goes_by_what_it_states(home: Home) -> None:
+    home.upstream.add(Project(name="library"), Project(name="more"), Project(name="tool"))
+    tree = Project(name="mine", build_requires=["tool"]).tree(home.root / "mine")
+    table = (tree / "pyproject.toml").read_text()
+    project = '[project]\nname = "mine"\nversion = "1"\ndependencies = ["library"]\n'
+    (tree / "pyproject.toml").write_text(f'{table}{project}optional-dependencies = {{more = ["more"]}}\n')
+
+    done = home.run("plan", "./mine[more]")
+
+    assert done.code == 0, done.err
+    assert nothing_was_built(home)
+    states = {line.split()[1]: line for line in done.out.splitlines() if line.startswith("build")}
+    assert states.keys() == {"mine", "library==1.0", "more==1.0", "tool==1.0"}
+    assert states["mine"].endswith("to install")
+    assert states["tool==1.0"].endswith("to build mine (tree)")
+    assert "the list may change" not in done.out
+    (tree / "pyproject.toml").write_text(f'{table}[project]\nname = "mine"\ndynamic = ["version", "dependencies"]\n')
+    told = home.run("plan", "--json", "./mine").json["prospects"]
+    assert set(told) == {"mine (tree)", "tool==1.0"}
+    assert not told["mine (tree)"]["metadata_known"]

@@ -121,7 +121,7 @@ def obtain(command: Command, asked: Asked, requirements: Requirements, target: T
         command.policy.require_served(wheels)
         _fetch(command, requirements.lock.path, wheels)
         return command.wheelhouse.remember(requirements, target, wheels)
-    with _packed(requirements, target) as sources:
+    with packed_sources(requirements, target) as sources:
         identities = [source.identity for source in sources]
         if not asked.upgrade:
             policy = command.policy.identity
@@ -147,20 +147,13 @@ def leave(command: Command, asked: Asked, requirements: Requirements, target: Ta
             "--detach needs a farm that goes on: this machine's own ends with the commands that use it.",
             hint="Name one by WHEELFARM_URL. To run one: wheelfarm up",
         )
-    with _packed(requirements, target) as sources, command.farm() as farm:
-        from wheelfarm.chain import make_local_sdists, submit
+    with packed_sources(requirements, target) as sources, command.farm() as farm:
+        from wheelfarm.chain import Chain
 
         watch = command.progress.watch
-        local = make_local_sdists(sources, target, farm=farm, settings=command.settings, watch=watch, retry=asked.retry)
-        status = submit(
-            requirements,
-            target,
-            farm=farm,
-            settings=command.settings,
-            watch=watch,
-            local=local,
-            retry=asked.retry,
-        )
+        with Chain(farm, target, settings=command.settings, watch=watch, retry=asked.retry) as chain:
+            chain.take_local(sources)
+            status = chain.leave(requirements)
     if status is None:
         command.answer({"request": None, "jobs": 0}, [])
         return
@@ -207,7 +200,8 @@ def _require_closed(
         command.reporter.say(f"note: {one}")
 
 
-def _packed(requirements: Requirements, target: Target) -> "AbstractContextManager[tuple[PackedSource, ...]]":
+def packed_sources(requirements: Requirements, target: Target) -> "AbstractContextManager[tuple[PackedSource, ...]]":
+    """The local sources among the requirements that apply to a target, packed for as long as the context lasts."""
     if not requirements.local:
         return nullcontext(())
     from wheelfarm.packing import packed
@@ -226,24 +220,20 @@ def _build(
     progress = command.progress
     progress.enter("resolving")
     with command.farm() as farm:
-        from wheelfarm.chain import build, make_local_sdists
+        from wheelfarm.chain import Chain
         from wheelfarm.known_policy import ask_policy
 
         policy = ask_policy(farm, command.wheelhouse.root, command.settings)
-        local = make_local_sdists(
-            sources, target, farm=farm, settings=command.settings, watch=progress.watch, retry=asked.retry
-        )
-        wheels = build(
-            requirements,
+        with Chain(
+            farm,
             target,
-            farm=farm,
             settings=command.settings,
-            wheelhouse=command.wheelhouse,
             watch=progress.watch,
-            local=local,
             retry=asked.retry,
             keep_going=asked.keep_going,
-        )
+        ) as chain:
+            local = chain.take_local(sources)
+            wheels = chain.build(requirements, command.wheelhouse)
     command.reporter.say(f"{len(wheels)} wheels for {target.name}, {progress.built} built in {seconds_since(start)}")
     return policy, local, wheels
 
