@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,25 @@ def test_losers_leave_nothing_behind(directory: DirectoryStore, root: Path) -> N
     directory.put_new("a/b", b"x")
     directory.replace("a/b", b"x", "wrong")
     assert not list(root.rglob(".new-*"))
+
+
+def test_object_that_is_deleted_while_it_is_replaced_is_gone_then(root: Path) -> None:
+    deletion = threading.Thread(target=lambda: DirectoryStore(root).delete("a"))
+
+    class DeletedMeanwhile(DirectoryStore):
+        def get_with_etag(self, key: str) -> tuple[bytes, str] | None:
+            found = super().get_with_etag(key)
+            deletion.start()
+            deletion.join(0.5)
+            return found
+
+    store = DirectoryStore.create(root)
+    store.put("a", b"first")
+    found = store.get_with_etag("a")
+    assert found is not None
+    assert DeletedMeanwhile(root).replace("a", b"second", found[1])
+    deletion.join()
+    assert store.get("a") is None
 
 
 def test_store_that_vanished_is_unavailable_and_not_made_again(

@@ -141,7 +141,7 @@ class DirectoryStore:
     def delete(self, key: str) -> None:
         with self._reported(key):
             self._require_root()
-            with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            with self._locked(key), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._path(key).unlink()
 
     def delete_older(self, key: str, than: float) -> bool:
@@ -220,8 +220,8 @@ class DirectoryStore:
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
-        lock = self._path(key).with_name(f".lock-{self._path(key).name}")
-        with lock.open("wb") as file:
+        """Keep others from replacing or deleting the object; some keys share a lock, and locks are never removed."""
+        with (self.root / f".lock-{hashlib.sha256(key.encode()).hexdigest()[:2]}").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
