@@ -1,8 +1,5 @@
 """The API's part for exports and imports: what goes into one, and wheels of another farm's, taken in."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
@@ -17,6 +14,7 @@ from wheelfarm_services.json_body import json_object, read_json_body
 from wheelfarm_services.operation import BYTES, Answer, Operation, Parameter
 from wheelfarm_services.parameters import TARGET, WHEEL_SHA256
 from wheelfarm_services.received_file import receive_file
+from wheelfarm_services.scratch import scratch_folder
 from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy, Thing
 from wheelfarm_services.wheel_index import WheelIndex
@@ -37,6 +35,7 @@ _TOOLS = Parameter(
     form="true|false",
     place="query",
 )
+
 _EXPORT = {
     "type": "object",
     "properties": {
@@ -64,8 +63,8 @@ def export_operations(store: Store, index: WheelIndex, tenancy: Tenancy) -> list
 
     async def take(http: HttpRequest) -> Response:
         sha256, filename = http.path_params["sha256"], http.path_params["filename"]
-        with TemporaryDirectory(prefix="wheelfarm-import-") as folder:
-            path = Path(folder) / "wheel"
+        with scratch_folder("import") as folder:
+            path = folder / "wheel"
             await receive_file(http, path, _MOST_BYTES)
             await run_in_threadpool(imports.take, sha256, filename, path)
         return Response(status_code=204)

@@ -6,7 +6,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -17,6 +16,7 @@ from wheelfarm.job import Job
 from wheelfarm.target import TARGET_NAME, Target
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm_services import layout
+from wheelfarm_services.scratch import scratch_folder
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Manifest, Plan, WheelIndex
 
@@ -43,8 +43,8 @@ class Imports:
         metadata is not as told, and Conflict where other bytes have its name.
         """
         manifest, job, plan = _read(sha256, filename, value)
-        with TemporaryDirectory(prefix="wheelfarm-import-") as folder:
-            path = Path(folder) / filename
+        with scratch_folder("import") as folder:
+            path = folder / filename
             self._fetch(manifest, path)
             metadata = _metadata(path, manifest)
             if (standing := self._index.manifest(plan.build_key)) is not None:

@@ -1,8 +1,6 @@
 """The API's part for local sources: a client sends them, and tells a resolution which of them it is to see."""
 
 from dataclasses import asdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
@@ -19,6 +17,7 @@ from wheelfarm_services.local_sources import LocalSources, unknown_local
 from wheelfarm_services.operation import BYTES, Answer, Operation, Parameter
 from wheelfarm_services.parameters import RESOLUTION_ID, SDISTS
 from wheelfarm_services.received_file import receive_file
+from wheelfarm_services.scratch import scratch_folder
 from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy, Thing
 
@@ -34,8 +33,8 @@ def local_operations(
 
     async def send(http: HttpRequest) -> Response:
         sha256, filename = http.path_params["sha256"], http.query_params.get("filename", "")
-        with TemporaryDirectory(prefix="wheelfarm-local-") as folder:
-            path = Path(folder) / "archive"
+        with scratch_folder("local") as folder:
+            path = folder / "archive"
             await receive_file(http, path, most_bytes)
             await run_in_threadpool(sources.take, sha256, path)
         await run_in_threadpool(tenancy.grant, principal_of(http).tenant, Thing.LOCAL, [sha256])

@@ -1,5 +1,6 @@
 """Bodies of requests that are files: received piece by piece, and bounded."""
 
+import errno
 from pathlib import Path
 
 from starlette.requests import Request as HttpRequest
@@ -8,7 +9,8 @@ from wheelfarm.errors import FarmUnavailable, TooLarge
 
 
 async def receive_file(http: HttpRequest, path: Path, most_bytes: int) -> None:
-    """Write a request's body to `path`. Raises TooLarge, or FarmUnavailable where there is no room for it."""
+    """Write a request's body to `path`. Raises TooLarge, and FarmUnavailable where it can't be written; a lack of
+    room is told by whoever gave the folder."""
     size = 0
     with path.open("wb") as file:
         async for chunk in http.stream():
@@ -18,4 +20,6 @@ async def receive_file(http: HttpRequest, path: Path, most_bytes: int) -> None:
             try:
                 file.write(chunk)
             except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
                 raise FarmUnavailable(f"The farm can't keep what was sent: {error.strerror}.") from error

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from wheelfarm.digest import SHA256
@@ -19,6 +18,7 @@ from wheelfarm_services import layout
 from wheelfarm_services.admission import Admission
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.prebuilt import wheel_metadata
+from wheelfarm_services.scratch import scratch_folder
 from wheelfarm_services.sdist_head import SdistHead, read_head
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.static_metadata import offered_metadata, require_about, resolving_fields, static_metadata
@@ -183,8 +183,8 @@ class SourceIndex:
         return ListedSdist(**{**value, "sdist": Sdist.from_json(value["sdist"])})
 
     def _bring(self, listed: ListedSdist) -> None:
-        with TemporaryDirectory(prefix="wheelfarm-mirror-") as folder:
-            path = Path(folder) / "sdist"
+        with scratch_folder("mirror") as folder:
+            path = folder / "sdist"
             self._upstreams.fetch(listed, path)
             self._require_its_own(listed.sdist, path)
             self._store.put_file(layout.sdist(listed.sdist.sha256), path)

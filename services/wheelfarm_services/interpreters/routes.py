@@ -1,8 +1,6 @@
 """The API's part for interpreters: archives as a mirror lays them out, uv's lists of them, taking and removing."""
 
 import hashlib
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -19,6 +17,7 @@ from wheelfarm_services.interpreters.downloads import render_downloads
 from wheelfarm_services.interpreters.shelf import InterpreterShelf
 from wheelfarm_services.operation import BYTES, JSON, Answer, Operation, Parameter
 from wheelfarm_services.received_file import receive_file
+from wheelfarm_services.scratch import scratch_folder
 from wheelfarm_services.store import Store
 from wheelfarm_services.stored_file import stored_file
 
@@ -34,6 +33,7 @@ _KEY = Parameter(
     place="query",
     required=True,
 )
+
 _SOURCE = Parameter(name="source", told="Where it came from.", form="[^\\x00-\\x20\\x7f]{0,2000}", place="query")
 _REVALIDATED = {"Cache-Control": "no-cache"}
 """An archive may be removed, and another one be given its name."""
@@ -136,8 +136,8 @@ class _Endpoints:
         return stored_file(http, self._store, layout.interpreter_archive(found.sha256), _REVALIDATED)
 
     async def keep(self, http: HttpRequest) -> Response:
-        with TemporaryDirectory(prefix="wheelfarm-python-") as folder:
-            path = Path(folder) / "archive"
+        with scratch_folder("python") as folder:
+            path = folder / "archive"
             await receive_file(http, path, self._most_bytes)
             kept = await run_in_threadpool(
                 self._shelf.take,

@@ -1,5 +1,6 @@
 """An upstream that is a local directory: sdists in it, or in one folder a project."""
 
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ class DirectoryIndex:
         try:
             shutil.copyfile(unquote(urlsplit(listed.url).path), path)
         except OSError as error:
+            if error.errno == errno.ENOSPC:  # where it is copied to
+                raise
             raise self._refused(f"has no {listed.sdist.filename} that can be read: {error.strerror}") from error
         if sha256_of_file(path) != listed.sdist.sha256:
             raise HashMismatch(
