@@ -4,9 +4,12 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import httpx
@@ -250,7 +253,8 @@ def test_e5_credentials_are_sent_as_they_are_and_are_found_nowhere(home: Home) -
     )
     home.settings["CORP_PASSWORD"] = password
 
-    done = install(home, "app")
+    with held_farm(home), heard_by_redis(home) as heard:
+        done = install(home, "app")
 
     assert versions(done) == {"app": "1.0"}
     expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -259,6 +263,26 @@ def test_e5_credentials_are_sent_as_they_are_and_are_found_nowhere(home: Home) -
     kept = [path for path in home.root.rglob("*") if path.is_file()]
     assert not [path for path in kept for text in spelled if text.encode() in path.read_bytes()]
     assert not [text for text in spelled if text in done.out + done.err + home.farm_log()]
+    messages = [base64.b64decode(body) for body in re.findall(rb'body\\": \\"([A-Za-z0-9+/=]+)', heard)]
+    assert any(b"callbacks" in message for message in messages), "Celery's messages were not heard"
+    assert not [text for text in spelled if text.encode() in heard + b"".join(messages)]
+
+
+@contextmanager
+def heard_by_redis(home: Home) -> Iterator[bytearray]:
+    """Every command that the Redis of a running farm is sent, messages of Celery among them."""
+    (broker,) = home.root.glob("run/*/*/valkey.sock")
+    heard, end = bytearray(), b"no more is heard"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as speaker:
+        listener.connect(str(broker))
+        speaker.connect(str(broker))
+        listener.sendall(b"MONITOR\r\n")
+        assert listener.recv(5) == b"+OK\r\n"
+        yield heard
+        speaker.sendall(b"*2\r\n$4\r\nECHO\r\n$%d\r\n%s\r\n" % (len(end), end))
+        listener.settimeout(60)
+        while end not in heard:
+            heard += listener.recv(1 << 16)
 
 
 def test_e5_credentials_of_netrc_are_sent_and_found_nowhere_else(home: Home) -> None:
