@@ -21,7 +21,7 @@ from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.plan import PlannedBuild, StagedSdist
-from wheelfarm_workers.sandbox import Limits, Mount, SandboxRun
+from wheelfarm_workers.sandbox import Limits, Mount
 from wheelfarm_workers.trees import TreeMaker
 
 logger = logging.getLogger(__name__)
@@ -62,14 +62,11 @@ class Builder:
             driver = self._trees.driver(staged.target, hold.cancelled, for_s=for_s)
             wheels = [required.wheel for required in planned.plan.requirements]
             environment = self.environment(wheels, staged.target, hold, limits)
-        run = SandboxRun(
-            argv=(environment.python, "-s", driver.script),
+        run = ground.command(
+            (environment.python, "-s", driver.script),
             input=self._task(staged),
-            interpreter_prefix=ground.interpreter_prefix,
-            root=ground.root,
             limits=limits,
             mounts=(
-                *ground.mounts,
                 Mount(source=driver.folder, target=MOUNTED_AT),
                 Mount(source=staged.path, target="/in/sdist"),
                 *(

@@ -1,9 +1,10 @@
 """What builds stand on: for each target its sandbox back end, its root filesystem, its environment and its limits."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from wheelfarm.errors import InputError
@@ -14,9 +15,10 @@ from wheelfarm_workers.cache_bound import use
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.machines import require_runnable
 from wheelfarm_workers.roots import Roots
-from wheelfarm_workers.sandbox import Mount, Root, Sandbox
+from wheelfarm_workers.sandbox import Limits, Mount, Root, Sandbox, SandboxRun
 from wheelfarm_workers.sandbox.back_ends import BackEnds
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 DAY_S = 86400.0
 """For how long what a target stands on is held after it was asked for: longer than builds usually take."""
 
@@ -33,6 +35,30 @@ class Ground:
     environment: Mapping[str, str] = field(default_factory=dict)
     limits: RecipeLimits = field(default_factory=RecipeLimits)
     external_libraries: tuple[str, ...] = ()
+
+    def command(
+        self,
+        argv: tuple[str, ...],
+        *,
+        input: bytes,
+        limits: Limits,
+        mounts: Iterable[Mount] = (),
+        directories: tuple[str, ...] = (),
+        symlinks: Mapping[str, str] = _NONE,
+        environment: Mapping[str, str] = _NONE,
+    ) -> SandboxRun:
+        """A command on this ground, for its sandbox to run: it sees what the ground has, and `mounts` beside."""
+        return SandboxRun(
+            argv=argv,
+            input=input,
+            interpreter_prefix=self.interpreter_prefix,
+            root=self.root,
+            limits=limits,
+            mounts=(*self.mounts, *mounts),
+            directories=directories,
+            symlinks=symlinks,
+            environment=environment,
+        )
 
     @property
     def unpacked(self) -> list[Path]:

@@ -84,12 +84,9 @@ def facts_of(root: Root | None, python: str, sandbox: Sandbox, *, distribution: 
 def check_target(target: Target, ground: Ground) -> None:
     """Build a C extension as the target's builds do, and load it. Raises SandboxUnavailable saying what it lacks."""
     log: list[bytes] = []
-    run = SandboxRun(
-        argv=(target.python, "-I", "-S", "-c", _CHECK),
+    run = ground.command(
+        (target.python, "-I", "-S", "-c", _CHECK),
         input=b"",
-        interpreter_prefix=ground.interpreter_prefix,
-        root=ground.root,
-        mounts=ground.mounts,
         limits=_LIMITS,
         environment=ground.environment,
     )

@@ -20,7 +20,7 @@ from wheelfarm_workers.environment import Tree, TreeCache, tree_key
 from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.inputs import Inputs
-from wheelfarm_workers.sandbox import Limits, Mount, SandboxRun
+from wheelfarm_workers.sandbox import Limits, Mount
 
 
 class TreeMaker:
@@ -99,14 +99,11 @@ class TreeMaker:
         """Have the driver fill a folder for each of the keys."""
         ground = self._grounds.of(target)
         folders = [self._trees.begin(key) for key in keys]
-        run = SandboxRun(
-            argv=(target.python, "-I", "-S", driver.script),
+        run = ground.command(
+            (target.python, "-I", "-S", driver.script),
             input=json.dumps({**task, "cores": self._cores}).encode(),
-            interpreter_prefix=ground.interpreter_prefix,
-            root=ground.root,
             limits=self._limits,
             mounts=(
-                *ground.mounts,
                 Mount(source=driver.folder, target=MOUNTED_AT),
                 *inputs,
                 *(

@@ -18,7 +18,7 @@ from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.library_packages import library_packages
 from wheelfarm_workers.plan import StagedSdist
-from wheelfarm_workers.sandbox import Limits, Mount, SandboxRun
+from wheelfarm_workers.sandbox import Limits, Mount
 from wheelfarm_workers.wheel_check import CheckedWheel, check_wheel
 
 _LIBRARIES = ("abi3info", "auditwheel", "elftools", "packaging")
@@ -77,14 +77,11 @@ class Finisher:
             "external": list(ground.external_libraries),
             "abi3": [int(abi3[1]), int(abi3[2])] if abi3 else None,
         }
-        run = SandboxRun(
-            argv=(target.python, "-I", "-S", self._tools.script),
+        run = ground.command(
+            (target.python, "-I", "-S", self._tools.script),
             input=json.dumps(task).encode(),
-            interpreter_prefix=ground.interpreter_prefix,
-            root=ground.root,
             limits=self._limits,
             mounts=(
-                *ground.mounts,
                 Mount(source=self._tools.folder, target=MOUNTED_AT),
                 Mount(source=checked.path, target="/in/wheel"),
             ),

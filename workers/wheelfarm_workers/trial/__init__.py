@@ -30,7 +30,7 @@ from wheelfarm_workers.driver import MOUNTED_AT, Driver, lay_out
 from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import Hold
 from wheelfarm_workers.plan import PlannedBuild
-from wheelfarm_workers.sandbox import Mount, SandboxRun
+from wheelfarm_workers.sandbox import Mount
 from wheelfarm_workers.wheel_check import CheckedWheel
 
 _SHOWN, _MOST = 500, 2000
@@ -112,14 +112,11 @@ class Trials:
         target, limits = planned.staged.target, self._builder.limits(planned.staged, hold.attempt)
         environment = self._builder.environment(beside, target, hold, limits)
         ground = self._grounds.of(target)
-        run = SandboxRun(
-            argv=(environment.python, "-I", self._tools.script),
+        run = ground.command(
+            (environment.python, "-I", self._tools.script),
             input=json.dumps(task).encode(),
-            interpreter_prefix=ground.interpreter_prefix,
-            root=ground.root,
             limits=limits,
             mounts=(
-                *ground.mounts,
                 Mount(source=self._tools.folder, target=MOUNTED_AT),
                 Mount(source=checked.path, target="/in/wheel"),
                 *environment.mounts,
