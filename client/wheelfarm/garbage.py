@@ -37,10 +37,12 @@ class GarbageRules:
             raise InputError(
                 "Rules of garbage that are none.", hint="Update wheelfarm, here or at the farm."
             ) from error
-        if not 1 <= rules.grace_days <= rules.unused_days <= _MOST_DAYS or rules.local_mib < 0:
+        if rules.local_mib < 0:
+            raise InputError(f"A quota of {rules.local_mib} MiB is not accepted.", hint="Accepted: 0 MiB or more.")
+        if not 1 <= rules.grace_days <= rules.unused_days <= _MOST_DAYS:
             raise InputError(
                 f"Nothing younger than a day is removed: {rules.unused_days:g} days are not accepted.",
-                hint=f"Accepted: from 1 to {_MOST_DAYS} days, and a quota of 0 MiB or more.",
+                hint=f"Accepted: from 1 to {_MOST_DAYS} days.",
             )
         return rules
 

@@ -1,6 +1,8 @@
-"""JSON bodies of requests: bounded, parsed, and their shape checked."""
+"""Bodies of requests as they come: bounded in time and size; those that are JSON parsed, and their shape checked."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
@@ -9,12 +11,27 @@ from wheelfarm.job import Sdist
 
 MOST_SDISTS = 5000
 _BODY_BYTES = 8 << 20
+_PATIENCE_S = 60.0
+
+
+async def body_pieces(http: Request, *, patience_s: float = _PATIENCE_S) -> AsyncIterator[bytes]:
+    """The body of a request piece by piece. Raises InputError where the next one does not come within `patience_s`."""
+    pieces = aiter(http.stream())
+    while True:
+        try:
+            async with asyncio.timeout(patience_s):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise InputError(f"The body breaks off: for {patience_s:.0f} s nothing more came.") from None
+        yield piece
 
 
 async def read_json_body(http: Request) -> object:
     """The body of a request. Raises TooLarge, or InputError when it is no JSON."""
     data = bytearray()
-    async for chunk in http.stream():
+    async for chunk in body_pieces(http):
         data += chunk
         if len(data) > _BODY_BYTES:
             raise TooLarge(f"The body is larger than {_BODY_BYTES} bytes.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from starlette.requests import Request as HttpRequest
 
 from wheelfarm.errors import FarmUnavailable, TooLarge
+from wheelfarm_services.json_body import body_pieces
 
 
 async def receive_file(http: HttpRequest, path: Path, most_bytes: int) -> None:
@@ -13,7 +14,7 @@ async def receive_file(http: HttpRequest, path: Path, most_bytes: int) -> None:
     room is told by whoever gave the folder."""
     size = 0
     with path.open("wb") as file:
-        async for chunk in http.stream():
+        async for chunk in body_pieces(http):
             size += len(chunk)
             if size > most_bytes:
                 raise TooLarge(f"What was sent is larger than {most_bytes >> 20} MiB.")

@@ -8,8 +8,10 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -25,7 +27,7 @@ from wheelfarm_services.log_writer import LogWriter
 from wheelfarm_services.logs import configure_logs, log_to_stderr
 from wheelfarm_services.metrics_server import metrics_told
 from wheelfarm_services.refusal import refuse
-from wheelfarm_services.store import open_store
+from wheelfarm_services.store import Store, open_store
 from wheelfarm_services.targets import define, queue_of
 from wheelfarm_services.wakeups import Wakeups, celery_app
 from wheelfarm_services.wheel_index import WheelIndex
@@ -44,7 +46,7 @@ from wheelfarm_workers.roots import Roots
 from wheelfarm_workers.sandbox import Limits
 from wheelfarm_workers.sandbox.back_ends import BackEnds
 from wheelfarm_workers.serving import serve
-from wheelfarm_workers.targets import OwnTargets, RegisteredTargets, own_target, read_again
+from wheelfarm_workers.targets import OwnTargets, RegisteredTargets, TargetBook, own_target, read_again
 from wheelfarm_workers.trial import lay_out_trial
 from wheelfarm_workers.workplace import clear_abandoned, open_workplace
 
@@ -80,18 +82,15 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
     """Serve the queues, or the queues of these targets, with as many slots as the settings give, until SIGTERM."""
     name = settings.worker or f"{socket.gethostname()[:60]}-{uuid.uuid4().hex[:8]}"
     configure_logs(settings.logs, f"worker-{name}", settings.log_format)
-    cache = settings.cache / "worker"
     with ExitStack() as stack:
         stack.enter_context(metrics_told(settings.metrics))
         stack.enter_context(tracing("wheelfarm-worker", os.environ, logger.warning))
-        workplace = open_workplace(cache / "work", name)
-        stack.callback(workplace.close)
-        clear_abandoned(cache / "work")
+        work = _workplace(settings, name, stack)
         runtime = settings.container_runtime
-        back_ends = stack.enter_context(BackEnds(slots=settings.slots, work=workplace.path, runtime=runtime))
+        back_ends = stack.enter_context(BackEnds(slots=settings.slots, work=work, runtime=runtime))
         back_ends.back_end(settings.sandbox)
         definitions = Definitions(settings.targets, cache=settings.cache, resource_class=settings.resource_class)
-        require_all(partial(own_target, target, settings, definitions) for target in targets)
+        own = _own_targets(targets, settings, definitions)
         app = celery_app(settings.broker)
         ledger = Ledger(settings.broker, wake=Wakeups(app))
         ending = threading.Event()
@@ -104,11 +103,6 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
             back_ends=back_ends,
             host=settings.sandbox,
         )
-        own = OwnTargets(
-            (own_target(target, settings, definitions) for target in targets),
-            again=partial(read_again, settings=settings, definitions=definitions),
-            outdated=partial(os.kill, os.getpid(), signal.SIGTERM),
-        )
         for target in own.targets:
             grounds.of(target)
             define(store, target)
@@ -116,23 +110,8 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         presence = Presence(Fleet(redis_client(settings.broker)), record, lease_s=settings.lease_s)
         if settings.worker:
             ledger.release(name)
-        limits = limits_of(settings)
-        pipeline = Pipeline(
-            store=store,
-            wheels=WheelIndex(store),
-            farm=Farm(settings.url, settings.token),
-            grounds=grounds,
-            finisher=Finisher(grounds=grounds, tools=lay_out_finisher(cache, workplace.path), limits=limits),
-            trial=lay_out_trial(cache, workplace.path),
-            driver=lay_out_driver(cache, workplace.path),
-            targets=own if targets else RegisteredTargets(store),
-            cache=cache,
-            work=workplace.path,
-            limits=limits,
-            cores=settings.build_cores or cores_of(limits),
-        )
-        folders = [cache / "sdists", cache / "trees", settings.cache / "roots", settings.cache / "pythons"]
-        stack.enter_context(CacheBound(folders, workplace.path, most_bytes=settings.cache_mib << 20))
+        pipeline = _pipeline(settings, work, store, grounds, own if targets else RegisteredTargets(store))
+        stack.enter_context(CacheBound(_cached(settings), work, most_bytes=settings.cache_mib << 20))
         logs = stack.enter_context(LogWriter(redis_client(settings.broker), store))
         runner = JobRunner(
             ledger=ledger, logs=logs, pipeline=pipeline, worker=name, lease_s=settings.lease_s, ending=ending
@@ -143,6 +122,53 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         logger.info("worker serves", extra={"worker": name, "queues": served, "slots": settings.slots})
         serve(app, served, runner.run_all, threads=settings.slots + _PLANNING, stop=drain.signalled)
         logger.info("worker ends", extra={"worker": name})
+
+
+def _workplace(settings: Settings, name: str, stack: ExitStack) -> Path:
+    """The worker's own folder, for as long as the stack lasts; those that dead workers have left are removed."""
+    workplace = open_workplace(_cache(settings) / "work", name)
+    stack.callback(workplace.close)
+    clear_abandoned(_cache(settings) / "work")
+    return workplace.path
+
+
+def _own_targets(targets: Sequence[str], settings: Settings, definitions: Definitions) -> OwnTargets:
+    """The targets that the worker was told to serve. It ends when one is not what it was any more. Raises InputError
+    telling all that can't be served."""
+    require_all(partial(own_target, target, settings, definitions) for target in targets)
+    return OwnTargets(
+        (own_target(target, settings, definitions) for target in targets),
+        again=partial(read_again, settings=settings, definitions=definitions),
+        outdated=partial(os.kill, os.getpid(), signal.SIGTERM),
+    )
+
+
+def _pipeline(settings: Settings, work: Path, store: Store, grounds: DefinedGrounds, targets: TargetBook) -> Pipeline:
+    cache, limits = _cache(settings), limits_of(settings)
+    return Pipeline(
+        store=store,
+        wheels=WheelIndex(store),
+        farm=Farm(settings.url, settings.token),
+        grounds=grounds,
+        finisher=Finisher(grounds=grounds, tools=lay_out_finisher(cache, work), limits=limits),
+        trial=lay_out_trial(cache, work),
+        driver=lay_out_driver(cache, work),
+        targets=targets,
+        cache=cache,
+        work=work,
+        limits=limits,
+        cores=settings.build_cores or cores_of(limits),
+    )
+
+
+def _cache(settings: Settings) -> Path:
+    return settings.cache / "worker"
+
+
+def _cached(settings: Settings) -> list[Path]:
+    """The folders whose contents can be made anew."""
+    own = _cache(settings)
+    return [own / "sdists", own / "trees", settings.cache / "roots", settings.cache / "pythons"]
 
 
 def worker_record(name: str, settings: Settings, own: OwnTargets) -> WorkerRecord:
