@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
@@ -40,6 +39,7 @@ from wheelfarm_services.source_index import SourceIndex
 from wheelfarm_services.stated_build import stated_build
 from wheelfarm_services.store import Store
 from wheelfarm_services.tenancy import Tenancy, Thing
+from wheelfarm_services.threads import run_waiting
 from wheelfarm_services.wheel_index import WheelIndex
 
 _READING = 8
@@ -53,7 +53,7 @@ def forecast_operations(
     forecasts = Forecasts(store, ledger, sources, requests)
 
     async def post(http: HttpRequest) -> Response:
-        return await run_in_threadpool(answer, await read_json_body(http), principal_of(http))
+        return await run_waiting(answer, await read_json_body(http), principal_of(http))
 
     def answer(body: object, principal: Principal) -> Response:
         value = json_object(body)

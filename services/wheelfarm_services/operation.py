@@ -22,6 +22,7 @@ from wheelfarm_services.access import principal_of
 from wheelfarm_services.answers import error_answer, fault_answer
 from wheelfarm_services.audit import audit
 from wheelfarm_services.metrics import API_SECONDS, status_class
+from wheelfarm_services.threads import run_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ class Operation:
     """One method on one path.
 
     `scope` is what a token needs for it (None: open to all), `body` the shape of the JSON that is sent, or BYTES,
-    `answers` by status, `errors` the statuses of errors beyond those that every operation may answer.
+    `answers` by status, `errors` the statuses of errors beyond those that every operation may answer. What `may_wait`
+    for an upstream has threads of its own.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Operation:
     body: Shape = None
     answers: Mapping[int, Answer]
     errors: Sequence[int] = ()
+    may_wait: bool = False
 
     async def answer(self, http: HttpRequest) -> Response:
         """Check who asks for what, answer, and note it if it may have changed anything. It is traced for who traces."""
@@ -137,7 +140,8 @@ class Operation:
         if inspect.iscoroutinefunction(self.endpoint):
             answer: Response = await self.endpoint(http)
             return answer
-        return cast(Response, await run_in_threadpool(self.endpoint, http))
+        run = run_waiting if self.may_wait else run_in_threadpool
+        return cast(Response, await run(self.endpoint, http))
 
     def _check(self, http: HttpRequest) -> None:
         if self.scope is not None:

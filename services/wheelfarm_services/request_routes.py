@@ -27,6 +27,7 @@ from wheelfarm_services.request import (
 )
 from wheelfarm_services.request_events import follow_request
 from wheelfarm_services.requests import Requests
+from wheelfarm_services.threads import run_waiting
 
 _EVENT = r"\d{1,20}-\d{1,20}"
 _LAST_EVENT = Parameter(
@@ -223,7 +224,7 @@ class _Endpoints:
             principal.require_target(target.name)
         _require_may_hurry(principal, request.priority)
         open_jobs = self.access.open_jobs(principal.tenant)
-        status = await run_in_threadpool(self.requests.accept, request, open_jobs=open_jobs)
+        status = await run_waiting(self.requests.accept, request, open_jobs=open_jobs)
         return JSONResponse(status, status_code=202)
 
     async def status(self, http: HttpRequest) -> Response:

@@ -41,6 +41,7 @@ def source_operations(endpoints: SourceEndpoints) -> list[Operation]:
         *_view("estimate", "Estimate", endpoints, endpoints.estimated_metadata),
         Operation(
             name="resolutionAccount",
+            may_wait=True,
             path="/resolutions/{id}",
             endpoint=endpoints.account,
             told="What the source index could not give to one resolution.",
@@ -67,6 +68,7 @@ def _view(view: str, name: str, endpoints: SourceEndpoints, metadata: Endpoint) 
     return [
         Operation(
             name=f"sourcePage{name}",
+            may_wait=True,
             path=source + "/simple/{project}/",
             endpoint=endpoints.project_page,
             told="A project's sdists, each with a virtual wheel that has its metadata (PEP 503, 691, 700, 658).",
@@ -79,6 +81,7 @@ def _view(view: str, name: str, endpoints: SourceEndpoints, metadata: Endpoint) 
         ),
         Operation(
             name=f"virtualMetadata{name}",
+            may_wait=True,
             path=source + "/virtual/{project}/{sha256}/{filename}",
             endpoint=metadata,
             told="The core metadata of an sdist, as that of its virtual wheel.",
@@ -88,6 +91,7 @@ def _view(view: str, name: str, endpoints: SourceEndpoints, metadata: Endpoint) 
         ),
         Operation(
             name=f"sourceSdist{name}",
+            may_wait=True,
             path=source + "/sdists/{project}/{sha256}/{filename}",
             endpoint=endpoints.sdist,
             told="An sdist, or with `.metadata` behind its name its core metadata, as pip reads them.",

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
@@ -29,6 +28,7 @@ from wheelfarm_services.source_page import RenderedPages, accepted_type, virtual
 from wheelfarm_services.static_metadata import probable_metadata
 from wheelfarm_services.store import Store
 from wheelfarm_services.stored_file import stored_file
+from wheelfarm_services.threads import run_waiting
 
 NO_RESOLUTION = "none"
 """In place of an id for tools that make up none, such as a user's pip or uv."""
@@ -108,7 +108,7 @@ class SourceEndpoints:
         return JSONResponse(self.accounts.read(principal_of(http).resolution(http.path_params["id"]), self.sources))
 
     async def mirror(self, http: HttpRequest) -> Response:
-        await run_in_threadpool(self._mirror, await read_json_body(http))
+        await run_waiting(self._mirror, await read_json_body(http))
         return Response(status_code=204)
 
     def _mirror(self, value: object) -> None:

@@ -1,8 +1,10 @@
+import asyncio
 import base64
 import gzip
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -131,6 +133,9 @@ class Farm:
         self.ledger = FakeLedger()
         self.accounts = FakeAccounts()
         self.upstream_status = 200
+        self.upstream_asked = 0
+        self.upstream_answers = threading.Event()
+        self.upstream_answers.set()
         self.files = {project.filename: project.sdist() for project in (STATIC, DYNAMIC)}
         sources = SourceIndex(self.store, upstreams_of(self.store, httpx.MockTransport(self._upstream)))
         recipes = RecipeBook(self.store)
@@ -156,6 +161,8 @@ class Farm:
 
     def _upstream(self, request: httpx.Request) -> httpx.Response:
         name = request.url.path.rstrip("/").rpartition("/")[2]
+        self.upstream_asked += 1
+        self.upstream_answers.wait(120)
         if self.upstream_status != 200:
             return httpx.Response(self.upstream_status)
         if name in self.files:
@@ -279,6 +286,26 @@ def test_malformed_body_is_a_bad_request(farm: Farm, path: str, body: bytes) -> 
 
 def test_body_larger_than_the_limit_is_refused(farm: Farm) -> None:
     assert farm.client.post("/requests", content=b" " * ((8 << 20) + 1)).status_code == 413
+
+
+def test_upstream_that_does_not_answer_keeps_nobody_from_anything_else(farm: Farm) -> None:
+    async def ask() -> int:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(farm.app), base_url="http://farm", headers=headers, timeout=600
+        ) as client:
+            asking = [asyncio.create_task(client.get(f"{SOURCE}made-up-{number}/")) for number in range(100)]
+            while farm.upstream_asked < 40:  # as many as there are threads for everything else
+                await asyncio.sleep(0.01)
+            try:
+                answer = await asyncio.wait_for(client.get("/recipes"), 60)
+            finally:
+                farm.upstream_answers.set()
+            assert {one.status_code for one in await asyncio.gather(*asking)} == {404}
+            return answer.status_code
+
+    farm.upstream_answers.clear()
+    assert asyncio.run(ask()) == 200
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/sdists"), ("PUT", f"/resolutions/{RESOLUTION}/local")])
