@@ -51,11 +51,13 @@ class ReadAhead:
         *,
         most_unasked: int = _MOST_UNASKED,
         most_pages: int = _MOST_PAGES,
+        most_threads: int = _THREADS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
         self._most_unasked = most_unasked
         self._most_pages = most_pages
+        self._most_threads = most_threads
         self._clock = clock
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._guard = threading.Lock()
@@ -89,7 +91,7 @@ class ReadAhead:
     def _do(self, task: Callable[[], None]) -> None:
         self._queue.put(task)
         with self._guard:
-            if len(self._threads) < _THREADS:
+            if len(self._threads) < self._most_threads:
                 self._threads.append(threading.Thread(target=self._work, name="read-ahead", daemon=True))
                 self._threads[-1].start()
 

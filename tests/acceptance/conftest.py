@@ -14,8 +14,8 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,12 @@ from typing import Any
 import pytest
 
 from tests.support.upstream import Upstream
+from tests.support.waiting import PATIENCE_S, wait_until
+
+__all__ = ["PATIENCE_S", "Done", "Home", "held_farm", "open_home", "wait_until"]
+
+_TOLD = 20_000
+"""How many characters of each log a failed test shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +53,20 @@ class Terminal:
     shown: str = ""
     out: str = ""
 
-    def read_until(self, text: str, timeout_s: float = 60) -> None:
+    def read_until(self, text: str, timeout_s: float = PATIENCE_S) -> None:
         """Read until a text was shown."""
         deadline = time.monotonic() + timeout_s
         while text not in self.shown:
             if time.monotonic() > deadline or not self._read():
                 pytest.fail(f"{text!r} was not shown but {self.shown!r}")
 
-    def read_to_end(self, timeout_s: float = 120) -> int:
+    def read_to_end(self, timeout_s: float = PATIENCE_S) -> int:
         """Read until the command has ended; its exit code."""
         deadline = time.monotonic() + timeout_s
         while self._read():
             if time.monotonic() > deadline:
                 pytest.fail(f"the command did not end: {self.shown!r}")
-        self.out = self.process.communicate(timeout=10)[0]
+        self.out = self.process.communicate(timeout=PATIENCE_S)[0]
         return self.process.returncode
 
     def _read(self) -> bool:
@@ -81,6 +87,8 @@ class Home:
     root: Path
     upstream: Upstream
     settings: dict[str, str] = field(default_factory=dict)
+    ended: list[str] = field(default_factory=list, repr=False)
+    """The commands that were run to their end, each with what it said."""
 
     @property
     def store(self) -> Path:
@@ -135,7 +143,7 @@ class Home:
                     os.killpg(process.pid, signal.SIGKILL)
                 os.close(ours)
 
-    def run(self, *words: str | Path, environment: Mapping[str, str] | None = None, timeout_s: float = 120) -> Done:
+    def run(self, *words: str | Path, environment: Mapping[str, str] | None = None, timeout_s: float = 300) -> Done:
         """Run the command to its end."""
         process = self.start(*words, environment=environment)
         try:
@@ -143,7 +151,8 @@ class Home:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
-            pytest.fail(f"wheelfarm {' '.join(map(str, words))} did not end:\n{out}\n{err}\n{self.farm_log()}")
+            pytest.fail(f"wheelfarm {' '.join(map(str, words))} did not end:\n{out}\n{err}")
+        self.ended.append(f"$ wheelfarm {' '.join(map(str, words))}\n{out}{err}[{process.returncode}]")
         return Done(code=process.returncode, out=out, err=err)
 
     def farm_log(self) -> str:
@@ -151,8 +160,12 @@ class Home:
 
     def farm_log_at_rest(self) -> str:
         """The farm's log once the farm has ended, so that any line more is of another one."""
-        assert wait_until(lambda: not self.processes(), 20), self.processes()
+        self.come_to_rest()
         return self.farm_log()
+
+    def come_to_rest(self) -> None:
+        """Wait until nothing runs any more: farms write on when the last of their commands has ended."""
+        assert wait_until(lambda: not self.processes()), self.processes()
 
     def build_logs(self) -> list[str]:
         """The logs in the store, one a run of a job."""
@@ -169,7 +182,7 @@ class Home:
             found[:] = sorted(self.store.glob("flat/*/index.html"))
             return len(found) == count and not list(self.store.glob("stale/*/*"))
 
-        assert wait_until(are_there, 20), found
+        assert wait_until(are_there), found
         return found
 
     def processes(self) -> dict[int, str]:
@@ -189,8 +202,44 @@ class Home:
         return found
 
     def pid_of(self, part: str) -> int:
-        """The process whose command line holds `part`."""
-        return next(pid for pid, words in self.processes().items() if part in words)
+        """The process whose command line holds `part`, when there is one."""
+        found: list[int] = []
+
+        def is_there() -> bool:
+            found[:] = [pid for pid, words in self.processes().items() if part in words]
+            return bool(found)
+
+        assert wait_until(is_there), self.processes()
+        return found[0]
+
+    def sandboxes(self) -> list[int]:
+        """The processes that build."""
+        return [pid for pid, words in self.processes().items() if "inside.py" in words]
+
+    def builds(self) -> bool:
+        """Whether a build has come to run."""
+        return wait_until(self.sandboxes)
+
+    @contextmanager
+    def builds_held(self) -> Iterator[None]:
+        """Have a build come to run, and stand still meanwhile, so that it is not over before it shall be."""
+        assert self.builds(), self.told()
+        held = self.sandboxes()
+        _signal(held, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(held, signal.SIGCONT)
+
+    def told(self) -> str:
+        """All that tells why a test failed: what the commands said, what runs, and the logs of the home's farms."""
+        processes = "\n".join(f"{pid} {words[:200]}" for pid, words in self.processes().items())
+        told = {"commands": "\n".join(self.ended), "processes": processes}
+        for folder in ("run/*/*", "farm", "*", "."):
+            for path in self.root.glob(f"{folder}/*.log"):
+                with suppress(OSError):  # it may be gone by now
+                    told[str(path.relative_to(self.root))] = path.read_text(errors="replace")
+        return "\n".join(f"== {name}\n{text[-_TOLD:]}" for name, text in told.items() if text)
 
     def wheel_names(self) -> list[str]:
         """The file names on the flat pages of the store."""
@@ -237,21 +286,31 @@ def open_home(upstream: Upstream) -> Iterator[Home]:
         for folder in ("data", "cache", "run"):
             (root / folder).mkdir(mode=0o700)
         made = Home(root=root, upstream=upstream)
+        _homes.append(made)
         yield made
-        left = wait_until(lambda: not made.processes(), 15.0)
+        left = wait_until(lambda: not made.processes())
         leftovers = made.processes()
-        for pid in leftovers:
-            os.kill(pid, signal.SIGKILL)
+        _signal(leftovers, signal.SIGKILL)
     finally:
+        _homes[:] = [home for home in _homes if home.root != root]
         shutil.rmtree(root, ignore_errors=True)
     assert left, f"left running: {leftovers}"
 
 
-def wait_until(condition: Any, timeout_s: float) -> bool:
-    """Whether a condition came true in time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+_homes: list[Home] = []
+"""Those that are open."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What failed is reported with all that its homes have to tell."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"home {home.root}", home.told()) for home in _homes]
+    return report
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import PATIENCE_S, Home
 from tests.support.fleet import free_port, separate_farm
 from tests.support.projects import Project
 
@@ -26,11 +26,10 @@ def test_command_through_each_replica_at_once_builds_each_wheel_once(home: Home)
             farm.port = free_port()
             farm.start_services(name)
             clients.append(farm.client)
-        farm.start_worker("w1", "--slots", "2")
-        assert wait_until(lambda: "w1 " in home.run("status", environment=clients[0]).out, 60), farm.logs()
+        farm.serve("w1", "--slots", "2")
 
         commands = [home.start("build", "left", "right", environment=client) for client in clients]
-        ended = [command.communicate(timeout=120) for command in commands]
+        ended = [command.communicate(timeout=PATIENCE_S) for command in commands]
 
         assert [command.returncode for command in commands] == [0, 0], (ended, farm.logs())
         for out, _ in ended:

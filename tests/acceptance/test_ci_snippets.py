@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import Home
 from tests.deployment.test_ci_snippets import run_install
 from tests.support.fleet import free_port, separate_farm
 from tests.support.projects import Project
@@ -16,9 +16,8 @@ def test_wheels_come_from_the_farm(home: Home, tmp_path: Path) -> None:
     with separate_farm(folder, home.upstream.url) as farm:
         farm.start_broker()
         farm.start_services()
-        farm.start_worker("w1", "--slots", "1")
+        farm.serve("w1", "--slots", "1")
         home.settings |= farm.client
-        assert wait_until(lambda: "w1 " in home.run("status").out, 60), farm.logs()
         done = run_install(tmp_path, "fail", home.environment)
     assert done.returncode == 0, done.stderr
     assert "can't be used" not in done.stderr

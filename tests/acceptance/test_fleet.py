@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,17 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import PATIENCE_S, Home, wait_until
 from tests.support.fleet import TOKEN, SeparateFarm, separate_farm
 from tests.support.projects import Project
 from tests.support.values import make_target
 from wheelfarm.errors import BuildFailed, InputError, NotFound, NoWorker
 from wheelfarm.farm import Farm
 
-LONG = Project(name="long", build_code="import time; time.sleep(120)")
+LONG = Project(name="long", build_code="import time; time.sleep(3000)")
 BROKEN = Project(name="broken", build_code="raise SystemExit('broken')")
-LEASE_S = 4.0
-SHORT = Project(name="short", build_code="import time; time.sleep(3)")
+LEASE_S = 8.0
+SHORT = Project(name="short", build_code="import time; time.sleep(1)")
 
 
 @pytest.fixture
@@ -36,21 +37,11 @@ def farm(home: Home) -> Iterator[SeparateFarm]:
         yield made
 
 
-def sandboxes(home: Home) -> list[int]:
-    """The processes that build."""
-    return [pid for pid, words in home.processes().items() if "inside.py" in words]
-
-
-def builds(home: Home) -> bool:
-    return wait_until(lambda: sandboxes(home), 60)
-
-
 def test_worker_serves_its_target_and_is_told_of_and_its_wheels_come_from_the_farm(
     home: Home, farm: SeparateFarm
 ) -> None:
     home.upstream.add(Project(name="helper"), Project(name="app", build_requires=["helper"]))
-    farm.start_worker("w1", "--slots", "1")
-    assert wait_until(lambda: "w1 " in home.run("status").out, 60), farm.logs()
+    farm.serve("w1", "--slots", "1")
 
     done = home.run("build", "app")
     (worker,) = home.run("status", "--json").json["workers"]
@@ -65,14 +56,15 @@ def test_worker_serves_its_target_and_is_told_of_and_its_wheels_come_from_the_fa
 
 def test_request_that_is_left_to_the_farm_is_taken_up_again(home: Home, farm: SeparateFarm) -> None:
     home.upstream.add(SHORT, BROKEN)
-    farm.start_worker("w1", "--slots", "1")
-    assert wait_until(lambda: "worker serves" in farm.parts["w1"].said, 60), farm.logs()
+    worker = farm.serve("w1", "--slots", "1", settings={"WHEELFARM_LEASE_S": "300"})
+    worker.signal(signal.SIGSTOP)  # so that nothing is over before it was seen
 
     left = home.run("build", "--detach", "short")
     request = left.out.strip()
     assert (left.code, len(request)) == (0, 32), left.err + farm.logs()
     told = home.run("status", request[:8])
     assert re.search(r"^(queued|waiting|running) +short==1.0 ", told.out, re.MULTILINE), told.out
+    worker.signal(signal.SIGCONT)
     done = home.run("wait", request[:8], "--out", home.root / "out")
 
     assert done.code == 0, done.err + farm.logs()
@@ -93,8 +85,7 @@ def test_nothing_is_left_to_a_farm_that_ends_with_its_command(home: Home) -> Non
 
 
 def test_request_for_what_nobody_serves_says_who_serves_what(home: Home, farm: SeparateFarm) -> None:
-    farm.start_worker("w1", "--sandbox", "none")
-    assert wait_until(lambda: "w1 " in home.run("status").out, 60), farm.logs()
+    farm.serve("w1", "--sandbox", "none")
 
     with Farm(farm.url, TOKEN, patience_s=0) as client, pytest.raises(NoWorker) as refused:
         client.register(make_target("debian12-cp311"))
@@ -108,15 +99,15 @@ def test_drained_worker_finishes_in_its_grace_and_ends_with_0(home: Home, farm: 
     home.upstream.add(SHORT, LONG)
     worker = farm.start_worker("w1", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "60"})
     command = home.start("build", "short")
-    assert builds(home), farm.logs()
-    worker.signal(signal.SIGTERM)
-    assert wait_until(lambda: "drains" in home.run("status").out, 30), farm.logs()
+    with home.builds_held():
+        worker.signal(signal.SIGTERM)
+        assert wait_until(lambda: "drains" in home.run("status").out), farm.logs()
 
-    _, err = command.communicate(timeout=60)
+    _, err = command.communicate(timeout=PATIENCE_S)
 
     assert command.returncode == 0, err + farm.logs()
-    assert worker.process.wait(30) == 0
-    assert wait_until(lambda: home.run("status", "--json").json["workers"] == [], 10)
+    assert worker.process.wait(PATIENCE_S) == 0
+    assert wait_until(lambda: home.run("status", "--json").json["workers"] == [])
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -127,47 +118,46 @@ def test_what_a_drained_worker_cannot_finish_is_handed_back_with_its_sandbox_end
     grace = {"WHEELFARM_DRAIN_S": "0.5" if signals == 1 else "3600"}
     worker = farm.start_worker("w1", "--slots", "1", settings=grace)
     command = home.start("build", "long")
-    assert builds(home), farm.logs()
+    assert home.builds(), farm.logs()
     worker.signal(signal.SIGTERM)
-    assert wait_until(lambda: "draining" in worker.said, 30), worker.said
+    assert wait_until(lambda: "draining" in worker.said), worker.said
     if signals == 2:
         worker.signal(signal.SIGINT)
 
-    assert worker.process.wait(30) == 0, farm.logs()
+    assert worker.process.wait(PATIENCE_S) == 0, farm.logs()
 
-    assert sandboxes(home) == []
+    assert wait_until(lambda: not home.sandboxes())
     assert list((farm.root / "cache" / "worker" / "work").iterdir()) == []
     (job,) = home.run("status", "--json").json["jobs"]
     assert (job["job"]["state"], job["job"]["attempt"]) == ("queued", 0)
     other = farm.start_worker("w2", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
-    assert builds(home), farm.logs()
+    assert home.builds(), farm.logs()
     command.send_signal(signal.SIGINT)
-    command.communicate(timeout=30)
-    assert wait_until(lambda: not sandboxes(home), 30), farm.logs()
+    command.communicate(timeout=PATIENCE_S)
+    assert wait_until(lambda: not home.sandboxes()), farm.logs()
     other.signal(signal.SIGTERM)
-    assert other.process.wait(30) == 0
+    assert other.process.wait(PATIENCE_S) == 0
 
 
 def test_killed_worker_leaves_nothing_that_the_next_does_not_clear(home: Home, farm: SeparateFarm) -> None:
     home.upstream.add(LONG)
     worker, living = farm.start_worker("w1", "--slots", "1"), None
     command = home.start("build", "long")
-    assert builds(home), farm.logs()
+    assert home.builds(), farm.logs()
     work = farm.root / "cache" / "worker" / "work"
     worker.kill()
-    assert wait_until(lambda: not sandboxes(home), 10), "the sandbox outlived its worker"
+    assert wait_until(lambda: not home.sandboxes()), "the sandbox outlived its worker"
     assert [path.name for path in work.iterdir()] == ["w1"]
 
     living = farm.start_worker("w2", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
 
-    assert wait_until(lambda: [path.name for path in work.iterdir()] == ["w2"], 30), living.said
+    assert wait_until(lambda: [path.name for path in work.iterdir()] == ["w2"]), living.said
     command.send_signal(signal.SIGINT)
-    command.communicate(timeout=30)
+    command.communicate(timeout=PATIENCE_S)
 
 
 def test_worker_that_cannot_serve_says_why(home: Home, farm: SeparateFarm) -> None:
-    first = farm.start_worker("w1")
-    assert wait_until(lambda: "worker serves" in first.said, 60), first.said
+    farm.serve("w1")
     refused = {
         ("--name", "w1"): "A worker named w1 runs already",
         ("--target", "debian12"): "knows no target 'debian12'. Known: host.",
@@ -196,7 +186,8 @@ def test_services_refuse_what_they_cannot_listen_on(home: Home, farm: SeparateFa
 def test_services_answer_on_a_unix_socket(home: Home, farm: SeparateFarm) -> None:
     path = farm.root / "api"
     farm.start("more", [*farm.parts["services"].command[:3], "services", "--listen", f"unix:{path}"])
-    assert wait_until(path.is_socket, 30), farm.logs()
+    with socket.socket(socket.AF_UNIX) as client:
+        assert wait_until(lambda: client.connect_ex(str(path)) == 0), farm.logs()
     assert os.stat(path).st_mode & 0o007 == 0  # noqa: PTH116
 
 
@@ -206,19 +197,18 @@ def test_job_of_a_killed_worker_runs_again_within_twice_the_lease(home: Home, fa
     farm.settings["WHEELFARM_LEASE_S"] = str(LEASE_S)
     worker = farm.start_worker("w1", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
     command = home.start("build", "long")
-    assert builds(home), farm.logs()
-    farm.start_worker("w2", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
-    assert wait_until(lambda: "worker serves" in farm.parts["w2"].said, 60), farm.logs()
+    assert home.builds(), farm.logs()
+    farm.serve("w2", "--slots", "1", settings={"WHEELFARM_DRAIN_S": "0"})
 
     with Redis(unix_socket_path=str(farm.root / "s"), decode_responses=True) as redis:
         seconds, microseconds = redis.time()
         killed_at_ms = seconds * 1000 + microseconds // 1000
         worker.kill()
-        assert wait_until(lambda: len(starts(redis)) == 2, 60), farm.logs()
+        assert wait_until(lambda: len(starts(redis)) == 2), farm.logs()
         again_ms = starts(redis)[1]
     assert 0 < again_ms - killed_at_ms < 2 * LEASE_S * 1000
     command.send_signal(signal.SIGINT)
-    command.communicate(timeout=30)
+    command.communicate(timeout=PATIENCE_S)
 
 
 def starts(redis: Redis) -> list[int]:

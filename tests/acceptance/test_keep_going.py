@@ -12,7 +12,7 @@ BAD = Project(name="bad", build_code="import time; time.sleep(1); raise RuntimeE
 def test_failure_ends_the_command_though_others_still_build(home: Home) -> None:
     home.upstream.add(BROKEN, Project(name="slow", build_code="import time; time.sleep(3000)"))
 
-    done = home.run("install", "--venv", home.root / "env", "slow", "broken", timeout_s=90)
+    done = home.run("install", "--venv", home.root / "env", "slow", "broken")
 
     assert done.code == 20, done.err
     assert "no such header" in done.err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Done, Home
+from tests.acceptance.conftest import PATIENCE_S, Done, Home
 from tests.acceptance.test_install import run_python
 from tests.support.projects import Project, make_tar_gz
 
@@ -17,7 +17,8 @@ def install(home: Home, *words: str | Path) -> Done:
 
 
 def on_pages(home: Home) -> str:
-    """All that the farm's pages and their entries say."""
+    """All that the farm's pages and their entries say, once it has ended."""
+    home.come_to_rest()
     found = [*home.store.glob("flat/**/*"), *home.store.glob("index/**/*"), *home.store.glob("names/**/*")]
     return "".join(path.name + path.read_text() for path in found if path.is_file())
 
@@ -221,7 +222,7 @@ def test_trees_of_one_project_are_not_mixed_up_when_two_commands_build_them_at_o
         Project(name="mine", modules={"mine.py": f"FROM = {folder!r}\n"}).tree(home.root / folder)
 
     running = [home.start("install", "--venv", f"env-{folder}", f"./{folder}") for folder in ("a", "b")]
-    ended = [(process.communicate(timeout=120)[1], process.returncode) for process in running]
+    ended = [(process.communicate(timeout=PATIENCE_S)[1], process.returncode) for process in running]
 
     assert [code for _, code in ended] == [0, 0], ended
     assert [run_python(home.root / f"env-{folder}", "import mine; print(mine.FROM)") for folder in "ab"] == ["a", "b"]

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from uv import find_uv_bin
 
-from tests.acceptance.conftest import Home, held_farm, wait_until
+from tests.acceptance.conftest import PATIENCE_S, Home, held_farm, wait_until
 from tests.support.projects import Project
 from wheelfarm_services.metadata_comparison import metadata_differences
 
@@ -55,12 +55,18 @@ class SourceIndex:
     def get(self, path: str) -> httpx.Response:
         """What the farm answers for a path."""
         parts = urlsplit(self.url)
-        return httpx.get(parts._replace(path=path).geturl()).raise_for_status()
+        return httpx.get(parts._replace(path=path).geturl(), timeout=PATIENCE_S).raise_for_status()
 
     def _run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
         environment = {**self.home.environment, "PIP_CACHE_DIR": str(self.home.root / "pip-cache")}
         return subprocess.run(
-            command, env=environment, cwd=self.home.root, capture_output=True, text=True, check=False, timeout=60
+            command,
+            env=environment,
+            cwd=self.home.root,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
         )
 
 
@@ -129,7 +135,7 @@ def test_stock_tools_find_pending_metadata_when_they_ask_again(home: Home) -> No
         refused = index.uv_lock("app")
         assert refused.returncode != 0
         assert "425" in refused.stderr
-        assert wait_until(lambda: index.uv_lock("app").returncode == 0, 60)
+        assert wait_until(lambda: index.uv_lock("app").returncode == 0)
         assert index.pip_report("app") == ["app==1.0", "deep==1.0", "dynamic==1.0"]
         assert json.loads(home.run("status", "--json").out)["requests"] == []
     assert not hooks_outside(home)
@@ -349,7 +355,7 @@ def large_project(**fields: Any) -> Project:
 def test_metadata_of_a_large_sdist_is_prepared_without_its_build(home: Home) -> None:
     home.upstream.add(large_project(code=PREPARE.format(name="large")), Project(name="prepared"))
     with source_index(home) as index:
-        assert wait_until(lambda: index.uv_lock("large").returncode == 0, 60)
+        assert wait_until(lambda: index.uv_lock("large").returncode == 0)
     assert home.wheel_names() == []
     assert "prepared apart" in "".join(home.build_logs())
 

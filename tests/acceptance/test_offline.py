@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import PATIENCE_S, Home
 from tests.support.projects import Project
 
 
@@ -36,13 +36,13 @@ def test_offline_is_for_the_farm_of_this_machine(home: Home) -> None:
 
 
 def test_farm_in_use_is_not_taken_for_one_by_other_rules(home: Home) -> None:
-    home.upstream.add(Project(name="app", build_code="import time; time.sleep(60)"), Project(name="library"))
+    home.upstream.add(Project(name="app", build_code="import time; time.sleep(3000)"), Project(name="library"))
     building = home.start("build", "app")
-    assert wait_until(lambda: "inside.py" in str(home.processes()), 60), home.farm_log()
+    assert home.builds()
 
     done = home.run("build", "--offline", "library")
     building.send_signal(signal.SIGINT)
-    building.communicate(timeout=60)
+    building.communicate(timeout=PATIENCE_S)
 
     assert done.code == 30
     assert "another WHEELFARM_OFFLINE" in done.err

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import PATIENCE_S, Home, wait_until
 from tests.support.fleet import SeparateFarm, separate_farm
 from tests.support.projects import Project
 
@@ -32,14 +32,14 @@ class Heard:
 
     def says(self, *words: str) -> bool:
         """Whether it comes to say a line with all these words."""
-        return wait_until(lambda: any(all(word in line for word in words) for line in list(self.lines)), 60)
+        return wait_until(lambda: any(all(word in line for word in words) for line in list(self.lines)))
 
     def end(self) -> tuple[int, str]:
         """Its exit code and the whole of stdout, once it has ended."""
         assert self.command.stdout is not None
         out = self.command.stdout.read()
         self._thread.join()
-        return self.command.wait(60), out
+        return self.command.wait(PATIENCE_S), out
 
     def _read(self) -> None:
         assert self.command.stderr is not None
@@ -54,9 +54,8 @@ def working_farm(home: Home) -> Iterator[SeparateFarm]:
     with separate_farm(folder, home.upstream.url, WHEELFARM_DRAIN_S="0", WHEELFARM_LEASE_S="300") as farm:
         farm.start_broker()
         farm.start_services()
-        worker = farm.start_worker("w1", "--slots", "1")
+        farm.serve("w1", "--slots", "1")
         home.settings |= farm.client
-        assert wait_until(lambda: "w1 " in home.run("status").out, 60), worker.said
         yield farm
 
 
@@ -73,7 +72,7 @@ def test_build_waits_for_redis_services_and_store_says_so_and_finishes(home: Hom
         heard = stack.enter_context(Heard(home.start("build", "app")))
         assert heard.says("broker", "Waiting for it"), heard.lines
         farm.start_broker()
-        assert wait_until(lambda: queued(home), 60), farm.logs()
+        assert wait_until(lambda: queued(home)), farm.logs()
 
         away = store.rename(store.with_name("elsewhere"))
         assert heard.says("store", "is gone", "Waiting for it"), heard.lines
@@ -91,13 +90,13 @@ def test_build_waits_for_redis_services_and_store_says_so_and_finishes(home: Hom
 
 
 def test_worker_keeps_a_wheel_while_redis_and_store_are_away(home: Home) -> None:
-    home.upstream.add(Project(name="app", build_code="import time; time.sleep(2)"))
+    home.upstream.add(Project(name="app", build_code="import time; time.sleep(1)"))
     store = home.root / "farm" / "store"
     with working_farm(home) as farm, Heard(home.start("build", "app")) as heard:
-        assert wait_until(lambda: "build begins" in farm.parts["w1"].said, 60), farm.logs()
-        farm.parts["broker"].kill()
-        away = store.rename(store.with_name("elsewhere"))
-        assert wait_until(lambda: "the store is waited for" in farm.parts["w1"].said, 60), farm.logs()
+        with home.builds_held():
+            farm.parts["broker"].kill()
+            away = store.rename(store.with_name("elsewhere"))
+        assert wait_until(lambda: "the store is waited for" in farm.parts["w1"].said), farm.logs()
         away.rename(store)
         farm.start_broker()
         code, out = heard.end()

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Done, Home, open_home
+from tests.acceptance.conftest import PATIENCE_S, Done, Home, open_home
 from tests.acceptance.test_lock import remote
 from tests.support.projects import Project
 
@@ -247,7 +247,7 @@ def test_wheel_that_is_denied_since_is_given_out_neither_by_url_nor_by_page_nor_
         for path in home.store.glob("wheels/*/*.whl"):
             for name in (path.name, f"{path.name}.metadata"):
                 answer = httpx.get(
-                    f"{farm['WHEELFARM_URL']}/wheels/{path.parent.name}/{name}", headers=known, timeout=60
+                    f"{farm['WHEELFARM_URL']}/wheels/{path.parent.name}/{name}", headers=known, timeout=PATIENCE_S
                 )
                 denied = path.name.startswith("app")
                 assert answer.status_code == (422 if denied else 200), name

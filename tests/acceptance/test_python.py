@@ -15,7 +15,7 @@ import httpx
 import pytest
 from uv import find_uv_bin
 
-from tests.acceptance.conftest import Home
+from tests.acceptance.conftest import PATIENCE_S, Home
 from tests.acceptance.test_up import farm_of
 from tests.support.interpreter import (
     KEY,
@@ -94,7 +94,7 @@ def uv(home: Home, place: str, *words: str, **settings: str) -> "subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 
@@ -146,7 +146,7 @@ def test_stock_uv_installs_what_was_brought_in(home: Home, releases: Path) -> No
         assert (done.returncode, made_by(home, "d")) == (0, THIRD), done.stderr
 
         # as a mirror of a list that names other addresses, whose + is not escaped as the farm's is
-        entries = dict(httpx.get(f"{base}/{FIRST}/downloads.json").json())
+        entries = dict(httpx.get(f"{base}/{FIRST}/downloads.json", timeout=PATIENCE_S).json())
         url = f"{STANDALONE}/{FIRST}/{archive_name(FIRST)}"
         path = home.root / "other.json"
         path.write_text(json.dumps({key: {**entry, "url": url} for key, entry in entries.items()}))
@@ -156,7 +156,9 @@ def test_stock_uv_installs_what_was_brought_in(home: Home, releases: Path) -> No
 
         removed = home.run("python", "remove", f"{VERSION}+{THIRD}", environment=farm)
         assert removed.code == 0, removed.err
-        assert [entry["build"] for entry in httpx.get(f"{base}/downloads.json").json().values()] == [SECOND]
+        assert [
+            entry["build"] for entry in httpx.get(f"{base}/downloads.json", timeout=PATIENCE_S).json().values()
+        ] == [SECOND]
 
 
 def test_what_is_not_to_be_trusted_is_refused_with_a_reason(home: Home, releases: Path) -> None:

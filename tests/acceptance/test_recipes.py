@@ -62,7 +62,7 @@ def test_changed_limits_do_not_build_anew(home: Home) -> None:
 
 
 def test_limits_of_a_recipe_hold_for_its_project(home: Home) -> None:
-    home.upstream.add(Project(name="app", build_code="import time; time.sleep(60)"))
+    home.upstream.add(Project(name="app", build_code="import time; time.sleep(3000)"))
     settings = write_recipe(home, "limits = { timeout-s = 1 }\n")
 
     done = home.run("build", "app", environment=settings)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import PATIENCE_S, Home, wait_until
 from tests.support.fleet import SeparateFarm, separate_farm
 from wheelfarm.errors import InputError
 from wheelfarm_services.ledger import Ledger, Submission, redis_client
@@ -23,7 +23,7 @@ def farm(home: Home) -> Iterator[SeparateFarm]:
     folder.mkdir()
     with separate_farm(folder, home.upstream.url) as made:
         broker = made.start_broker()
-        assert wait_until((folder / "s").is_socket, 30), broker.said
+        assert wait_until((folder / "s").is_socket), broker.said
         yield made
 
 
@@ -36,15 +36,15 @@ def test_reconcilers_repair_what_services_leave_to_them(farm: SeparateFarm) -> N
         assert redis.llen(celery_queue("nobody")) == 0
 
         first, second = (farm.start(name, RECONCILER) for name in ("first", "second"))
-        assert wait_until(lambda: redis.llen(celery_queue("nobody")), 30), farm.logs()
+        assert wait_until(lambda: redis.llen(celery_queue("nobody"))), farm.logs()
         time.sleep(2.5)
         assert redis.llen(celery_queue("nobody")) == 1
         first.kill()
         ledger.submit("r2", [Submission(id="b", queue="other", spec="{}")])
-        assert wait_until(lambda: redis.llen(celery_queue("other")), 30), farm.logs()
+        assert wait_until(lambda: redis.llen(celery_queue("other"))), farm.logs()
     ledger.close()
     second.signal(signal.SIGTERM)
-    assert second.process.wait(20) == 0, second.said
+    assert second.process.wait(PATIENCE_S) == 0, second.said
 
 
 def test_services_and_reconciler_refuse_a_broker_that_drops_keys(home: Home, farm: SeparateFarm) -> None:
@@ -54,7 +54,7 @@ def test_services_and_reconciler_refuse_a_broker_that_drops_keys(home: Home, far
     done = home.run("services", "--listen", "127.0.0.1:0", environment=farm.environment)
     reconciler = farm.start("reconciler", RECONCILER)
 
-    assert reconciler.process.wait(60) == done.code == InputError.exit_code
+    assert reconciler.process.wait(PATIENCE_S) == done.code == InputError.exit_code
     for said in (done.err, reconciler.said):
         assert "maxmemory-policy allkeys-lru" in said
         assert "hint: Set maxmemory-policy to noeviction" in said

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Done, Home, open_home, wait_until
+from tests.acceptance.conftest import Done, Home, open_home
 from tests.support.containers import require_podman_runs
 from tests.support.fleet import separate_farm
 from tests.support.projects import Project
@@ -140,8 +140,7 @@ def test_worker_serves_defined_targets_and_clients_name_them(farm: Home) -> None
         fleet.start_broker()
         fleet.start_services()
         settings = {"WHEELFARM_TARGETS": str(definitions(farm)), "WHEELFARM_CACHE": str(farm.root / "cache/wheelfarm")}
-        worker = fleet.start_worker("w1", "--target", "debian12", settings=settings)
-        assert wait_until(lambda: "worker serves" in worker.said, 60), fleet.logs()
+        fleet.serve("w1", "--target", "debian12", settings=settings)
         client = {**fleet.client, "WHEELFARM_TARGETS": str(farm.root / "none")}
         done = farm.run("build", "native", "--target", "debian12", "--out", "far", environment=client)
         unserved = farm.run("build", "native", "--target", "flavoured", environment=client)

@@ -1,6 +1,9 @@
 """What a farm has to do, told and ended from another terminal."""
 
-from tests.acceptance.conftest import Home, wait_until
+import os
+import signal
+
+from tests.acceptance.conftest import PATIENCE_S, Home, held_farm, wait_until
 from tests.support.projects import Project
 
 HANGS = "import time; time.sleep(3000)"
@@ -27,8 +30,8 @@ def test_status_tells_what_runs_waits_and_failed(home: Home) -> None:
         Project(name="broken", build_code="raise RuntimeError('no such header')"),
     )
     process = home.start("build", "--keep-going", "app", "broken")
-    assert wait_until(lambda: "failed   broken" in home.run("status").out, 60), home.farm_log()
-    assert wait_until(lambda: "running  helper" in home.run("status").out, 60), home.farm_log()
+    assert wait_until(lambda: "failed   broken" in home.run("status").out), home.farm_log()
+    assert wait_until(lambda: "running  helper" in home.run("status").out), home.farm_log()
 
     text = home.run("status").out
     told = home.run("status", "--json").json
@@ -47,7 +50,7 @@ def test_status_tells_what_runs_waits_and_failed(home: Home) -> None:
     cancelled = home.run("cancel", "--json", jobs["helper"]["job"]["id"][:12])
     assert cancelled.code == 0, cancelled.err
     assert sorted(job["sdist"] for job in cancelled.json["cancelled"]) == ["app==1.0", "helper==1.0"]
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 20, err
 
 
@@ -55,8 +58,8 @@ def test_cancelled_job_ends_its_command_and_its_sandbox(home: Home) -> None:
     home.upstream.add(Project(name="app", build_code=HANGS))
     process = home.start("install", "--venv", home.root / "env", "app")
     other = home.start("install", "--venv", home.root / "other", "app")
-    assert wait_until(lambda: "inside.py" in str(home.processes()), 60), home.farm_log()
-    assert wait_until(lambda: len(home.run("status", "--json").json["requests"]) == 2, 60)
+    assert home.builds()
+    assert wait_until(lambda: len(home.run("status", "--json").json["requests"]) == 2)
     job = home.run("status", "--json").json["jobs"][0]["job"]["id"]
 
     cancelled = home.run("cancel", job[:8])
@@ -64,7 +67,7 @@ def test_cancelled_job_ends_its_command_and_its_sandbox(home: Home) -> None:
     assert cancelled.code == 0, cancelled.err
     assert cancelled.out.startswith("app==1.0 (wheel, ")
     for command in (process, other):
-        _, err = command.communicate(timeout=60)
+        _, err = command.communicate(timeout=PATIENCE_S)
         assert command.returncode == 25, err
         assert "The build of app==1.0 was cancelled" in err
     assert home.wheel_names() == []
@@ -72,48 +75,50 @@ def test_cancelled_job_ends_its_command_and_its_sandbox(home: Home) -> None:
 
 def test_cancelled_request_ends_its_command_and_leaves_what_another_wants(home: Home) -> None:
     home.upstream.add(
-        Project(name="shared", build_code="import time; time.sleep(6)"),
+        Project(name="shared"),
         Project(name="app", build_code=HANGS),
     )
     mine = home.start("build", "app", "shared")
-    assert wait_until(lambda: len(home.run("status", "--json").json.get("requests", [])) == 1, 60), home.farm_log()
+    assert wait_until(lambda: len(home.run("status", "--json").json.get("requests", [])) == 1), home.farm_log()
     (request,) = home.run("status", "--json").json["requests"]
+    worker = home.pid_of("wheelfarm_workers host")
+    os.kill(worker, signal.SIGSTOP)  # so that nothing is over before both have asked for it
     theirs = home.start("build", "shared")
-    assert wait_until(lambda: len(home.run("status", "--json").json["requests"]) == 2, 60), home.farm_log()
+    assert wait_until(lambda: len(home.run("status", "--json").json["requests"]) == 2), home.farm_log()
+    os.kill(worker, signal.SIGCONT)
 
     cancelled = home.run("cancel", request["id"])
 
     assert cancelled.code == 0, cancelled.err
     assert [line.split()[0] for line in cancelled.out.splitlines()] == ["app==1.0"]
-    _, err = mine.communicate(timeout=60)
+    _, err = mine.communicate(timeout=PATIENCE_S)
     assert mine.returncode == 25, err
-    _, err = theirs.communicate(timeout=60)
+    _, err = theirs.communicate(timeout=PATIENCE_S)
     assert theirs.returncode == 0, err
 
 
 def test_cancel_of_what_is_not_there(home: Home) -> None:
     home.upstream.add(Project(name="app", build_code=HANGS))
     process = home.start("build", "app")
-    assert wait_until(lambda: "inside.py" in str(home.processes()), 60), home.farm_log()
+    assert home.builds()
 
     assert home.run("cancel", "ffffffffffff").code == 33
     assert home.run("cancel", "xyz").code == 2
 
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
 
 
 def test_request_of_a_command_that_was_killed_is_not_taken_up_by_the_next_farm(home: Home) -> None:
-    home.upstream.add(
-        Project(name="app", build_code=HANGS), Project(name="other", build_code="import time; time.sleep(3)")
-    )
+    home.upstream.add(Project(name="app", build_code=HANGS))
     process = home.start("build", "app")
-    assert wait_until(lambda: "inside.py" in str(home.processes()), 60), home.farm_log()
+    assert home.builds()
     process.kill()
-    process.communicate(timeout=30)
-    assert wait_until(lambda: not home.processes(), 30)
+    process.communicate(timeout=PATIENCE_S)
+    home.come_to_rest()
     assert len(list(home.store.glob("requests/open/*.json"))) == 1
 
-    assert home.run("build", "other").code == 0
+    with held_farm(home):
+        assert wait_until(lambda: not list(home.store.glob("requests/open/*.json")))
 
-    assert not list(home.store.glob("requests/open/*.json"))
+    assert "build begins" not in home.farm_log_at_rest()

@@ -7,16 +7,17 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import PATIENCE_S, Home, wait_until
 from tests.support.fleet import free_port
 from tests.support.projects import Project
 from wheelfarm.errors import InputError
 
-LONG = Project(name="long", build_code="import time; time.sleep(120)")
+LONG = Project(name="long", build_code="import time; time.sleep(3000)")
 
 
 @contextmanager
@@ -36,15 +37,16 @@ def farm_of(home: Home, *words: str, **settings: str) -> Iterator[tuple["subproc
             text=True,
         )
     try:
-        assert wait_until(lambda: "WHEELFARM_TOKEN" in said.read_text() or process.poll() is not None, 60)
+        assert wait_until(lambda: "WHEELFARM_TOKEN" in said.read_text() or process.poll() is not None)
         yield process, said, address
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
-def pids_of(home: Home, part: str) -> set[int]:
-    return {pid for pid, words in home.processes().items() if part in words}
+def is_replaced(home: Home, part: str, old: int) -> bool:
+    found = {pid for pid, words in home.processes().items() if part in words}
+    return bool(found) and found != {old}
 
 
 def test_colleague_builds_with_the_two_lines_that_it_prints(home: Home) -> None:
@@ -66,7 +68,7 @@ def test_colleague_builds_with_the_two_lines_that_it_prints(home: Home) -> None:
     assert Path(done.out.strip()).name == "app-1.0-1-py3-none-any.whl"
     assert (own.code, home.wheel_names()) == (0, ["app-1.0-1-py3-none-any.whl", "helper-1.0-1-py3-none-any.whl"])
     assert process.returncode == 0
-    assert home.processes() == {}
+    home.come_to_rest()
 
 
 def unfinished(home: Home) -> list[str]:
@@ -78,15 +80,15 @@ def test_what_dies_is_started_again_and_what_it_knew_is_known(home: Home) -> Non
     home.upstream.add(LONG, Project(name="after", build_requires=["long"]))
     with farm_of(home, WHEELFARM_DRAIN_S="0") as (_, said, _address):
         command = home.start("build", "after")
-        assert wait_until(lambda: "inside.py" in str(home.processes()), 60), said.read_text()
+        assert home.builds(), said.read_text()
         for part in ("valkey.sock", "wheelfarm_services", "wheelfarm_workers"):
             old = home.pid_of(part)
             os.kill(old, signal.SIGKILL)
-            assert wait_until(lambda part=part, old=old: {old} != pids_of(home, part) != set(), 20), said.read_text()
-        assert wait_until(lambda: "inside.py" in str(home.processes()), 60), said.read_text()
-        assert wait_until(lambda: unfinished(home) == ["after", "long"], 60), said.read_text()
+            assert wait_until(partial(is_replaced, home, part, old)), said.read_text()
+        assert home.builds(), said.read_text()
+        assert wait_until(lambda: unfinished(home) == ["after", "long"]), said.read_text()
         command.send_signal(signal.SIGINT)
-        command.communicate(timeout=30)
+        command.communicate(timeout=PATIENCE_S)
     assert said.read_text().count("is started again") == 3
 
 
@@ -94,11 +96,11 @@ def test_open_requests_outlive_the_farm(home: Home) -> None:
     home.upstream.add(LONG)
     with farm_of(home, WHEELFARM_DRAIN_S="0") as (_, said, _address):
         command = home.start("build", "long")
-        assert wait_until(lambda: "inside.py" in str(home.processes()), 60), said.read_text()
+        assert home.builds(), said.read_text()
         command.kill()  # without taking leave
         command.communicate()
     with farm_of(home, WHEELFARM_DRAIN_S="0") as (_, said, _address):
-        assert wait_until(lambda: "inside.py" in str(home.processes()), 60), said.read_text()
+        assert home.builds(), said.read_text()
         (request,) = home.run("status", "--json").json["requests"]
         assert home.run("cancel", request["id"]).code == 0
 
@@ -146,6 +148,6 @@ def test_logs_are_kept_in_a_folder_when_one_is_given(home: Home) -> None:
     with farm_of(home, WHEELFARM_LOGS=str(home.root / "logs")) as (_, said, address):
         name = f"worker-{socket.gethostname()[:60]}-{address.rpartition(':')[2]}-1.log"
         log = home.root / "logs" / name
-        found = wait_until(lambda: log.exists() and "worker serves" in log.read_text(), 30)
+        found = wait_until(lambda: log.exists() and "worker serves" in log.read_text())
     assert found
     assert "worker serves" not in said.read_text()

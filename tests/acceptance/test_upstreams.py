@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Done, Home, held_farm, open_home
+from tests.acceptance.conftest import PATIENCE_S, Done, Home, held_farm, open_home
 from tests.support.projects import Project
 from tests.support.quirks import JSON, QUIRKS, Quirk, QuirkyIndex
 from tests.support.tables import Table, cells_of, tables
@@ -47,7 +47,7 @@ def shared(first: QuirkyIndex, second: Upstream) -> Iterator[Home]:
     with open_home(second) as home:
         write_upstreams(
             home,
-            {"name": "first", "url": first.url, "retries": 1, "timeout": 1.0, "public": False}
+            {"name": "first", "url": first.url, "retries": 1, "timeout": 3.0, "public": False}
             | {"username": "me", "password-env": "FIRST_PASSWORD"},
             {"name": "second", "url": second.url},
         )
@@ -175,21 +175,23 @@ def test_a6_e1_index_of_the_farm_answers_as_an_index_should(home: Home) -> None:
     with held_farm(home) as told:
         page = told["url"].rstrip("/") + "/{}/"
         known = {"Authorization": f"Bearer {told['token']}"}
-        assert httpx.get(page.format("absent"), headers=known).status_code == 404
-        listing = httpx.get(page.format("app"), headers={**known, "Accept": JSON}).json()
+        assert httpx.get(page.format("absent"), headers=known, timeout=PATIENCE_S).status_code == 404
+        listing = httpx.get(page.format("app"), headers={**known, "Accept": JSON}, timeout=PATIENCE_S).json()
         urls = [str(httpx.URL(page.format("app")).join(file["url"])) for file in listing["files"]]
         sdist = next(url for url in urls if url.endswith(".tar.gz"))
         sidecar = next(url for url in urls if url.endswith(".whl")) + ".metadata"
         for url in (sdist, sidecar, sdist + ".metadata", page.format("app")):
-            got, head = (httpx.request(method, url, headers=known) for method in ("GET", "HEAD"))
+            got, head = (httpx.request(method, url, headers=known, timeout=PATIENCE_S) for method in ("GET", "HEAD"))
             assert (got.status_code, head.status_code) == (200, 200), url
             assert got.headers["content-length"] == head.headers["content-length"] == str(len(got.content))
         for url in (sdist, sidecar, page.format("app"), page.format("absent"), page.format("app") + "nothing"):
             for headers in ({}, {"Authorization": "Bearer wrong"}):
-                refused = httpx.get(url, headers=headers)
+                refused = httpx.get(url, headers=headers, timeout=PATIENCE_S)
                 assert refused.status_code == 401, url
                 assert "basic" in refused.headers["www-authenticate"].lower()
-            forbidden = httpx.get(url, headers={"Authorization": f"Bearer {of_another_target}"}).status_code
+            forbidden = httpx.get(
+                url, headers={"Authorization": f"Bearer {of_another_target}"}, timeout=PATIENCE_S
+            ).status_code
             assert forbidden == (404 if url.endswith("/nothing") else 403), url
 
 
@@ -395,10 +397,10 @@ def test_locked_sdist_is_built_again_after_upstream_deleted_it(home: Home) -> No
     assert home.upstream.files_asked == []
     with held_farm(home) as told:
         known = {"Authorization": f"Bearer {told['token']}"}
-        assert httpx.get(told["url"].rstrip("/") + "/app/", headers=known).status_code == 404
-        mirrored = httpx.get(file_url(told, app, sha256), headers=known)
+        assert httpx.get(told["url"].rstrip("/") + "/app/", headers=known, timeout=PATIENCE_S).status_code == 404
+        mirrored = httpx.get(file_url(told, app, sha256), headers=known, timeout=PATIENCE_S)
         assert (mirrored.status_code, mirrored.content) == (200, app.sdist())
-        assert httpx.get(file_url(told, app, "0" * 64), headers=known).status_code == 404
+        assert httpx.get(file_url(told, app, "0" * 64), headers=known, timeout=PATIENCE_S).status_code == 404
 
 
 def test_page_is_asked_about_by_its_etag_when_the_farm_starts_again(home: Home) -> None:
@@ -421,7 +423,7 @@ def test_project_is_asked_for_once_by_many_who_ask_at_once(home: Home) -> None:
     with held_farm(home) as told, ThreadPoolExecutor(16) as askers:
         known = {"Authorization": f"Bearer {told['token']}"}
         urls = [told["url"].rstrip("/") + "/app/", file_url(told, app, sha256)] * 8
-        answers = list(askers.map(lambda url: httpx.get(url, headers=known, timeout=30).status_code, urls))
+        answers = list(askers.map(lambda url: httpx.get(url, headers=known, timeout=PATIENCE_S).status_code, urls))
     assert answers == [200] * 16
     assert sorted(home.upstream.requests) == ["/files/app-1.0.tar.gz", "/simple/app/"]
 
@@ -435,7 +437,9 @@ def test_trusted_metadata_is_taken_and_corrected_by_what_was_built(home: Home) -
     for trust, status in ((False, 425), (True, 200)):
         write_upstreams(home, {"name": "corp", "trust-metadata": trust, **index_url(home.upstream)})
         with held_farm(home) as told:
-            answer = httpx.get(f"{file_url(told, app, sha256)}.metadata", auth=("a" * 32, told["token"]))
+            answer = httpx.get(
+                f"{file_url(told, app, sha256)}.metadata", auth=("a" * 32, told["token"]), timeout=PATIENCE_S
+            )
             assert answer.status_code == status
             assert ("/files/app-1.0-py3-none-any.whl.metadata" in home.upstream.requests) is trust
             assert not trust or b"Requires-Dist: unneeded" in answer.content

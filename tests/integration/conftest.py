@@ -14,6 +14,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError
 
+from tests.support.waiting import PATIENCE_S
 from wheelfarm_services.ledger import Ledger
 
 StopServer = Callable[[], None]
@@ -58,7 +59,7 @@ def run_server(binary: Path) -> Iterator[tuple[str, StopServer]]:
 
 
 def wait_until_ready(socket: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     with Redis(unix_socket_path=str(socket)) as client:
         while True:
             try:

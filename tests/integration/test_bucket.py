@@ -236,7 +236,7 @@ def test_processes_that_publish_through_faults_lose_no_entry(proxy: Proxy, bucke
         subprocess.Popen([*argv, str(major), "10"], cwd=root, env=dict(os.environ), stdout=subprocess.PIPE, text=True)
         for major in range(processes)
     ]
-    told = [process.communicate(timeout=240)[0].split() for process in running]
+    told = [process.communicate(timeout=600)[0].split() for process in running]
     assert [process.returncode for process in running] == [0] * processes
     published = sorted(version for one in told for version in one)
     assert len(published) == 10 * processes

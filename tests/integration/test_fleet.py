@@ -1,6 +1,5 @@
 """The fleet in real Redis servers: who is listed, for how long, and what is told to those who ask in vain."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.values import make_target, make_worker_record
+from tests.support.waiting import wait_until
 from wheelfarm.errors import FarmUnavailable, NoWorker
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.ledger import redis_client
@@ -35,10 +35,7 @@ def test_workers_are_listed_by_name_as_they_told_last(fleet: Fleet) -> None:
 
 def test_silent_worker_is_forgotten(fleet: Fleet) -> None:
     fleet.tell(make_worker_record(), for_s=0.05)
-    deadline = time.monotonic() + 10
-    while fleet.workers() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert fleet.workers() == []
+    assert wait_until(lambda: fleet.workers() == [])
 
 
 def test_target_that_nobody_serves_is_told_with_those_that_are(fleet: Fleet, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.support.index_shop import HEADING, NEVER, OLD, PAGE, ROWS, Place, sho
 from tests.support.s3 import Bucket, make_bucket
 from tests.support.tables import Table, cells_of, tables
 from tests.support.values import make_target
+from tests.support.waiting import PATIENCE_S
 from tests.unit.test_api import TOKEN, Farm
 from wheelfarm_services import layout
 from wheelfarm_services.wheel_index import WheelIndex
@@ -169,12 +170,12 @@ def test_bare_bucket_serves_its_flat_page_to_everybody_it_lets_read(bucket: Buck
     links = Source(base=page.removesuffix(f"/flat/{TARGET}/index.html"), form="links", page="index.html")
     done = Installer(name=name, home=tmp_path).install(links, "app")
     assert done.wheels == {"app-1.0": "1", "local-1.0+cc": "1"}, done.said
-    answers = {key: httpx.get(page.replace(layout.flat_page(TARGET), key)) for key in PUBLIC}
+    answers = {key: httpx.get(page.replace(layout.flat_page(TARGET), key), timeout=PATIENCE_S) for key in PUBLIC}
     for key, media_type in PUBLIC.items():
         assert answers[key].headers["content-type"] == media_type
         assert answers[key].headers["cache-control"] == "no-cache"
     kept = next(iter(store.list("manifests/")))
-    assert httpx.get(page.replace(layout.flat_page(TARGET), kept)).status_code == 403
+    assert httpx.get(page.replace(layout.flat_page(TARGET), kept), timeout=PATIENCE_S).status_code == 403
 
 
 PUBLIC = {

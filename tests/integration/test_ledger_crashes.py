@@ -27,12 +27,12 @@ from tests.support.claimers import (
     Graph,
     MortalRedis,
     Replica,
-    await_true,
     ended_by_events,
     request_for,
 )
 from tests.support.proxy import Proxy
 from tests.support.values import make_target
+from tests.support.waiting import PATIENCE_S, wait_until
 from wheelfarm.errors import FarmUnavailable
 from wheelfarm.job import JobState
 from wheelfarm_services.ledger import Completion, Ledger, Submission
@@ -43,7 +43,7 @@ from wheelfarm_services.wakeups import celery_queue
 
 JOBS = 200
 CLAIMERS = 6
-LEASE_S = 2.0
+LEASE_S = 4.0
 
 
 @pytest.fixture
@@ -73,7 +73,6 @@ def work_off(
     seed: int,
     replicas: list[Replica],
     harms: Sequence[Callable[[], object]],
-    within_s: float = 40.0,
 ) -> Claimers:
     """Have two requests for the graph done, the harms spread over the way; what the claimers saw.
 
@@ -93,11 +92,11 @@ def work_off(
         stack.enter_context(claimers.at_work(CLAIMERS, seed))
         for number, harm in enumerate(harms, 1):
             part = len(graph.jobs) * number // (len(harms) + 1)
-            assert await_true(partial(_has_done, claimers, part), within_s), claimers
+            assert wait_until(partial(_has_done, claimers, part)), claimers
             harm()
         for half in halves:
             asked = rng.choice(replicas).requests
-            assert await_true(partial(_is_over, asked, half.id), within_s), claimers
+            assert wait_until(partial(_is_over, asked, half.id)), claimers
             rng.choice(replicas).requests.close(half.id)
         assert list(replicas[0].requests.open_requests()) == []
     answers = {answer.value: sum(claimers.told(answer).values()) for answer in Completion}
@@ -210,7 +209,7 @@ def test_jobs_of_a_killed_claimer_run_again_within_twice_the_lease(redis: Mortal
     told = spawning.Queue()
     process = spawning.Process(target=hold_jobs, args=(redis.url, 3, told))
     process.start()
-    held = told.get(timeout=30)
+    held = told.get(timeout=PATIENCE_S)
     replica.reconciler.start()
     time.sleep(1.2 * LEASE_S)  # longer than a lease: beats keep them
     assert process.pid is not None
@@ -224,7 +223,7 @@ def test_jobs_of_a_killed_claimer_run_again_within_twice_the_lease(redis: Mortal
         again.update([claim.job_id] if claim else [])
         return len(again) == 3
 
-    assert await_true(claim_again, 10 * LEASE_S)
+    assert wait_until(claim_again)
     replica.reconciler.stop()
     assert again == set(held)
     with redis.client() as client:
@@ -280,7 +279,7 @@ def test_two_reconcilers_wake_as_often_as_there_are_jobs(redis: MortalRedis, sto
         time.sleep(1.2)
         assert published() == jobs
         client.delete(celery_queue(QUEUE))
-        assert await_true(lambda: published() >= 2 * jobs, 10)
+        assert wait_until(lambda: published() >= 2 * jobs)
         time.sleep(1.2)
         for replica in replicas:
             replica.reconciler.stop()

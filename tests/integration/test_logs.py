@@ -15,9 +15,9 @@ import pytest
 from redis import Redis
 from starlette.applications import Starlette
 
-from tests.support.claimers import await_true
 from tests.support.ledger import FakeLedger, make_record
 from tests.support.values import make_job
+from tests.support.waiting import PATIENCE_S, wait_until
 from wheelfarm.event_stream import read_events
 from wheelfarm.job import JobState
 from wheelfarm_services import layout
@@ -64,7 +64,7 @@ class LogFarm:
     def events(self, job_id: str = JOB, last_id: str = "") -> Iterator[Any]:
         """The events of a job's log as a client reads them."""
         headers = {**HEADERS, "Last-Event-ID": last_id}
-        with httpx.stream("GET", f"{self.url}/jobs/{job_id}/log/events", headers=headers, timeout=30) as answer:
+        with httpx.stream("GET", f"{self.url}/jobs/{job_id}/log/events", headers=headers, timeout=PATIENCE_S) as answer:
             assert answer.status_code == 200
             yield from read_events(answer.iter_lines())
 
@@ -132,16 +132,14 @@ def test_finished_log_is_the_same_out_of_redis_and_out_of_the_store(farm: LogFar
     farm.redis.flushall()
     again = list(farm.events(last_id=first[3].id))
     assert text_of(first[:4]) + text_of(again) == data
-    assert httpx.get(f"{farm.url}/jobs/{JOB}/log", headers=HEADERS).text == data
+    assert httpx.get(f"{farm.url}/jobs/{JOB}/log", headers=HEADERS, timeout=PATIENCE_S).text == data
 
 
 def test_what_redis_has_dropped_comes_out_of_the_store_while_the_build_runs(farm: LogFarm) -> None:
     log = farm.begin()
     data = b"".join(b"%08d\n" % number for number in range(2_000_000))
     log.write(data)
-    deadline = time.monotonic() + 60
-    while len(list(farm.store.list(layout.build_logs(JOB)))) < len(data) >> 20 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert wait_until(lambda: len(list(farm.store.list(layout.build_logs(JOB)))) >= len(data) >> 20)
     assert farm.redis.xlen(stream_key(JOB, log.run)) < 700
     received = bytearray()
     for event in farm.events():
@@ -207,16 +205,16 @@ def test_many_followers_read_everything_in_order_beside_some_who_read_nothing(
 def test_follower_who_reads_nothing_is_cut_off_and_the_others_are_not(farm: LogFarm) -> None:
     """Its connection is dropped with what waits in it, and nothing of it is left in the server."""
     other = _another(farm)
-    with serving(other, EventStreams(patience_s=3.0)) as server, _open_and_read_nothing(other, JOB) as stuck:
+    with serving(other, EventStreams(patience_s=6.0)) as server, _open_and_read_nothing(other, JOB) as stuck:
         connections = server.server_state.connections
         log = farm.begin()
         readers = _Followers(other, [JOB])
         readers.start()
-        assert await_true(lambda: len(connections) == 2, 30)
+        assert wait_until(lambda: len(connections) == 2)
         line, count = b"x" * 9999 + b"\n", 1000
         for _ in range(count):
             log.write(line)
-        assert await_true(lambda: len(connections) == 1, 60)
+        assert wait_until(lambda: len(connections) == 1)
         farm.finish(log)
         (received,) = readers.join()
         assert received[1].encode() == line * count
@@ -232,7 +230,7 @@ def test_token_follows_so_many_logs_at_once_and_no_more(farm: LogFarm) -> None:
         log.write(b"one\n")
         followed = [other.events() for _ in range(2)]
         assert [next(events).data for events in followed] == ["one\n", "one\n"]
-        refused = httpx.get(f"{other.url}/jobs/{JOB}/log/events", headers=HEADERS)
+        refused = httpx.get(f"{other.url}/jobs/{JOB}/log/events", headers=HEADERS, timeout=PATIENCE_S)
         assert (refused.status_code, refused.json()["error"]) == (429, "too-many-requests")
         assert int(refused.headers["retry-after"]) > 0
         farm.finish(log)
@@ -283,12 +281,14 @@ class _Followers:
         self.start = self._thread.start
 
     def join(self) -> list[tuple[str, str]]:
-        self._thread.join(120)
+        self._thread.join(PATIENCE_S)
         return self._received
 
     async def _follow_all(self) -> None:
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=self._farm.url, headers=HEADERS, timeout=60, limits=limits) as client:
+        async with httpx.AsyncClient(
+            base_url=self._farm.url, headers=HEADERS, timeout=PATIENCE_S, limits=limits
+        ) as client:
             self._received = list(await asyncio.gather(*(self._follow(client, job) for job in self._jobs)))
 
     async def _follow(self, client: httpx.AsyncClient, job: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """What two replicas of the API share through one Redis."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -20,9 +21,11 @@ from wheelfarm_services.targets import define
 
 def test_rate_of_a_token_is_counted_by_all_replicas_together(redis_url: str) -> None:
     replicas = [RateLimits(redis_client(redis_url)) for _ in range(2)]
-    waits = [replicas[number % 2].wait_s("ci", 60) for number in range(62)]
-    assert waits[:60] == [0.0] * 60
-    assert 0 < waits[-1] <= 2
+    began, let_in = time.monotonic(), 0
+    while (wait_s := replicas[let_in % 2].wait_s("ci", 60)) == 0:
+        let_in += 1
+    assert 60 <= let_in <= 61 + time.monotonic() - began  # one more may come each second
+    assert 0 < wait_s <= 2
     assert replicas[0].wait_s("other", 60) == 0
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fleet import free_port
+
 ACCESS_KEY, SECRET_KEY = "AKIDWHEELFARMTEST", "only-for-the-tests-of-wheelfarm"
 _PACKAGES = {"ceph-mon": "ceph-mon", "ceph-osd": "ceph-osd", "radosgw": "radosgw", "ceph": "ceph-common"}
 _OSD = "aaaaaaaa-0000-0000-0000-000000000001"
@@ -96,7 +98,7 @@ def run_gateway() -> Iterator[Gateway]:
     folder = Path(tempfile.mkdtemp(prefix="wf-ceph-", dir="/tmp"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        port, monitor = _free_ports(2)
+        port, monitor = free_port(), free_port()
         (folder / "ceph.conf").write_text(_CONFIGURATION.format(folder=folder, port=port, monitor=monitor))
         for name in ("mon", "osd"):
             (folder / name).mkdir()
@@ -129,7 +131,7 @@ def _object_store(folder: Path, monitor: "subprocess.Popen[bytes]") -> "subproce
 
 def _run(folder: Path, program: str, *words: str) -> None:
     conf = () if program == "monmaptool" else ("-c", str(folder / "ceph.conf"))
-    done = subprocess.run([program, *conf, *words], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([program, *conf, *words], capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         pytest.fail(f"{program} {' '.join(words)} failed: {done.stderr[-2000:]}")
 
@@ -140,7 +142,7 @@ def _start(folder: Path, program: str, *words: str) -> "subprocess.Popen[bytes]"
 
 
 def _wait(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"Ceph did not start: {[path.read_text()[-1000:] for path in folder.glob('*.out')]}")
@@ -155,9 +157,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def _answers(port: int) -> bool:
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [server.getsockname()[1] for server in sockets]

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,10 +233,3 @@ def ended_by_events(redis: "Redis", graph: Graph) -> Counter[str]:
     names = {job.id: name for name, job in graph.jobs.items()}
     events = cast("list[tuple[str, dict[str, str]]]", redis.xrange("{wheelfarm}:ev"))
     return Counter(names[event["job"]] for _, event in events if event["state"] == JobState.DONE)
-
-
-def await_true(condition: Callable[[], bool], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return met

@@ -1,17 +1,19 @@
 """A farm of separate processes, as a team runs it: a broker, services, workers; each may be ended and started again."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from tests.support.waiting import PATIENCE_S, wait_until
 from wheelfarm.broker import broker_server
 
 TOKEN = "t" * 43
@@ -81,12 +83,19 @@ class SeparateFarm:
     def start_services(self, name: str = "services", *words: str) -> Part:
         """The API and a reconciler, once they answer."""
         part = self.start(name, wheelfarm("services", "--listen", f"127.0.0.1:{self.port}", *words))
-        with httpx.Client(transport=httpx.HTTPTransport(retries=20), trust_env=False) as client:
-            client.get(f"{self.url}/healthz", timeout=30)
+        assert wait_until(lambda: _listens(self.port) or part.process.poll() is not None), part.said
+        with httpx.Client(trust_env=False) as client:
+            client.get(f"{self.url}/healthz", timeout=PATIENCE_S)
         return part
 
     def start_worker(self, name: str, *words: str, settings: Mapping[str, str] | None = None) -> Part:
         return self.start(name, wheelfarm("worker", "--name", name, *words), settings)
+
+    def serve(self, name: str, *words: str, settings: Mapping[str, str] | None = None) -> Part:
+        """A worker, once the fleet knows of it."""
+        part = self.start_worker(name, *words, settings=settings)
+        assert wait_until(lambda: "worker serves" in part.said or part.process.poll() is not None), self.logs()
+        return part
 
     def start(self, name: str, command: list[str], settings: Mapping[str, str] | None = None) -> Part:
         """Start a part, or start it again after its end; its log goes on."""
@@ -113,7 +122,7 @@ class SeparateFarm:
             if part.process.poll() is None:
                 part.signal(signal.SIGTERM)
                 try:
-                    part.process.wait(20)
+                    part.process.wait(60)
                 except subprocess.TimeoutExpired:
                     part.kill()
 
@@ -134,5 +143,12 @@ def wheelfarm(*words: str) -> list[str]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port that nobody listens on, and that the kernel gives to nobody who asks for any, so that it stays free."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", random.randrange(15_000, 32_000))) as server:
+            return int(server.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0

@@ -1,6 +1,7 @@
 import threading
 from dataclasses import dataclass, field
 
+from tests.support.waiting import PATIENCE_S
 from wheelfarm_workers.drain import Drain
 
 
@@ -44,7 +45,7 @@ def drained(jobs: Jobs, *, grace_s: float, signals: int = 1) -> list[str]:
     )
     for _ in range(signals):
         draining.signalled()
-    assert jobs.over.wait(10)
+    assert jobs.over.wait(PATIENCE_S)
     return told
 
 

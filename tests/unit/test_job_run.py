@@ -3,7 +3,6 @@ import gzip
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from redis import Redis
 
 from tests.support.ledger import FakeLedger, make_record
 from tests.support.values import make_job, make_sdist
+from tests.support.waiting import PATIENCE_S, wait_until
 from wheelfarm import errors
 from wheelfarm.errors import (
     BuildCycle,
@@ -281,7 +281,7 @@ def test_job_that_another_worker_has_is_neither_completed_nor_failed(worker: Wor
     worker.ledger.beat_answer = Beat.LOST
 
     def work(job: Job, hold: Hold) -> dict[str, Any]:
-        assert hold.cancelled.wait(10)
+        assert hold.cancelled.wait(PATIENCE_S)
         raise JobCancelled("cancelled")
 
     worker.run(work, lease_s=0.02)
@@ -294,7 +294,7 @@ def test_job_that_nobody_wants_is_cancelled(worker: Worker) -> None:
     worker.ledger.beat_answer = Beat.CANCEL
 
     def work(job: Job, hold: Hold) -> dict[str, Any]:
-        assert hold.cancelled.wait(10)
+        assert hold.cancelled.wait(PATIENCE_S)
         raise JobCancelled("cancelled")
 
     worker.run(work, lease_s=0.02)
@@ -309,9 +309,8 @@ def test_ledger_that_forgot_or_does_not_answer_changes_nothing(worker: Worker, f
         worker.ledger.errors["beat"] = FarmUnavailable("Redis is gone.")
 
     def work(job: Job, hold: Hold) -> dict[str, Any]:
-        deadline = time.monotonic() + 10
-        while worker.ledger.beats < 3 and time.monotonic() < deadline:
-            assert not hold.cancelled.wait(0.005)
+        assert wait_until(lambda: worker.ledger.beats >= 3)
+        assert not hold.cancelled.is_set()
         return {}
 
     worker.run(work, lease_s=0.02)
@@ -327,10 +326,7 @@ def test_every_line_of_a_job_tells_job_and_target_whatever_thread_logs_it(worker
 
     def work(job: Job, hold: Hold) -> dict[str, Any]:
         hold.log(b"said\n")
-        deadline = time.monotonic() + 30
-        while {"lease not renewed", "live log held up"} - {line["message"] for line in lines}:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        assert wait_until(lambda: {line["message"] for line in lines} >= {"lease not renewed", "live log held up"})
         raise OSError("a fault")
 
     root = logging.getLogger()
@@ -445,14 +441,14 @@ class TestHandingBack:
 
         def work(job: Job, hold: Hold) -> dict[str, Any]:
             begun.set()
-            go_on.wait(10)
+            go_on.wait(PATIENCE_S)
             return {}
 
         worker.ledger.claims = [make_claim()]
         runner = worker.runner(work)
         thread = threading.Thread(target=runner.run_all, args=("host",))
         thread.start()
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE_S)
         runner.stop_claiming()
         runner.hand_back()
         assert not runner.wait_until_idle(0)

@@ -8,9 +8,9 @@ import pytest
 from redis import Redis
 from starlette.applications import Starlette
 
-from tests.acceptance.conftest import wait_until
 from tests.support.asgi import asgi_client
 from tests.support.values import make_target
+from tests.support.waiting import PATIENCE_S, wait_until
 from tests.unit.test_explanations import TARGET, Index
 from wheelfarm.errors import BuildFailed, FarmUnavailable, UnknownProject, WheelfarmError
 from wheelfarm.target import Target
@@ -97,7 +97,7 @@ class Farm:
 
     def _build(self, requirement: str, target: Target, token: str, goes_on: Callable[[], None]) -> None:
         self.built.append((requirement, token))
-        self.go.wait(30)
+        self.go.wait(PATIENCE_S)
         goes_on()
         if self.error:
             raise self.error
@@ -118,7 +118,7 @@ class Farm:
             answers.append(self.client.get(path))
             return '"building"' not in answers[-1].text
 
-        assert wait_until(is_final, 30)
+        assert wait_until(is_final)
         return answers[-1]
 
 
@@ -187,11 +187,11 @@ def test_target_that_nobody_defined_is_not_found(tmp_path: Path) -> None:
 def test_only_so_many_are_begun_at_once_and_a_minute(farm: Farm) -> None:
     for number in range(12):
         assert farm.client.get(PAGE.replace("app", f"app{number}")).status_code == 503
-    assert wait_until(lambda: len(farm.built) == 8, 30)
+    assert wait_until(lambda: len(farm.built) == 8)
     assert len(farm.limits.uses) == 8, "what is not begun does not count"
     farm.ended(PAGE.replace("app", "app1"))
     farm.limits.uses = ["x"] * STARTS_PER_MINUTE
-    assert wait_until(lambda: farm.client.get(PAGE.replace("app", "more")).status_code == 429, 30)
+    assert wait_until(lambda: farm.client.get(PAGE.replace("app", "more")).status_code == 429)
     assert farm.client.get(PAGE.replace("app", "more")).headers["retry-after"] == "7"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import wait_until
 from wheelfarm.errors import FarmUnavailable, InputError
 from wheelfarm.supervision import Part, Supervisor
 
@@ -103,7 +104,6 @@ def test_each_kind_of_part_has_its_own_time_to_end(tmp_path: Path) -> None:
             "time.sleep(600)\n",
             name,
         )
-        while not ready.exists():
-            pass
-    parts.supervisor.end([("worker", 10.0), ("services", 10.0), ("broker", 10.0)], rest_s=0.1)
+        assert wait_until(ready.exists)
+    parts.supervisor.end([("worker", 60.0), ("services", 60.0), ("broker", 60.0)], rest_s=0.1)
     assert order.read_text().splitlines() == ["worker 1", "services", "broker"]

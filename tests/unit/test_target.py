@@ -1,7 +1,6 @@
 import json
 import os
 import sys
-import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import metadata
@@ -13,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag
 
 from tests.support.values import make_target
+from tests.support.waiting import wait_until
 from wheelfarm.errors import BadInterpreter, InputError
 from wheelfarm.target import LATER_FIELDS, Target, host_target, native_tags
 
@@ -203,10 +203,7 @@ def test_interpreter_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path
     python.chmod(0o755)
     with pytest.raises(BadInterpreter, match="did not answer"):
         host_target(python, sandbox="none", memory=tmp_path / "memory", patience_s=0.5)
-    deadline = time.monotonic() + 10
-    while left := commands_with(seconds):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.02)
+    assert wait_until(lambda: not commands_with(seconds)), commands_with(seconds)
 
 
 def commands_with(word: str) -> list[str]:

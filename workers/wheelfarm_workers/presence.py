@@ -23,9 +23,10 @@ class Presence:
         self._lease_s = lease_s
         self._changed = threading.Event()
         self._over = False
-        self._thread = threading.Thread(target=self._tell, name="presence", daemon=True)
+        self._thread = threading.Thread(target=self._go_on_telling, name="presence", daemon=True)
 
     def __enter__(self) -> Self:
+        self._tell()
         self._thread.start()
         return self
 
@@ -40,13 +41,18 @@ class Presence:
         self._changed.set()
 
     def _tell(self) -> None:
-        while not self._over:
-            try:
-                self._fleet.tell(self._record, for_s=self._lease_s)
-            except WheelfarmError as error:
-                logger.warning("the fleet was not told", extra={"reason": error.message})
+        try:
+            self._fleet.tell(self._record, for_s=self._lease_s)
+        except WheelfarmError as error:
+            logger.warning("the fleet was not told", extra={"reason": error.message})
+
+    def _go_on_telling(self) -> None:
+        while True:
             self._changed.wait(self._lease_s / 4)
             self._changed.clear()
+            if self._over:
+                break
+            self._tell()
         try:
             self._fleet.leave(self._record.name)
         except WheelfarmError as error:
