@@ -48,6 +48,7 @@ def test_no_other_try_where_setuptools_is_not_to_blame(store: DirectoryStore) ->
     assert tries.begin(JOB, LEGACY, plan(name="flit-core"), BROKEN) is None
     assert tries.begin(JOB, replace(LEGACY, backend="flit_core.buildapi"), plan(), BROKEN) is None
     assert tries.begin(JOB, LEGACY, plan(), missing) is None
+    assert tries.begin(JOB, LEGACY, plan(), replace(BROKEN, error="broken-wheel")) is None
     store.delete(layout.sdist_record(JOB.sdist.sha256))
     assert tries.begin(JOB, LEGACY, plan(), BROKEN) is None
 
