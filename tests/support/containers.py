@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -114,10 +115,17 @@ def build_tool(folder: Path, package: str, entrypoint: str) -> str:
 
 
 def _building() -> list[str]:
-    index = [path for path in ("/opt/pypi", "/opt/pypi-more", "/opt/wheels") if Path(path).is_dir()]
-    shown = [_CERTIFICATES, "/etc/resolv.conf", *index]
+    shown = [_CERTIFICATES, "/etc/resolv.conf", *_index_folders()]
     mounts = [word for path in shown for word in ("--volume", f"{path}:{path}:ro")]
     return [*("--format", "docker", "--pull=never", "--network", "host"), *mounts, "--env", f"PIP_CERT={_BUNDLE}"]
+
+
+def _index_folders() -> list[str]:
+    """The folders of this machine that its pip is told to take packages from."""
+    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    paths = [Path(path) for path in re.findall(r"(?<=[ ='/])/\w[^\s']*", told.stdout)]
+    folders = {path.parent if path.name == "simple" else path for path in paths}  # links of pages lead beside them
+    return sorted(str(path) for path in folders if path.is_dir() and str(path) != _CERTIFICATES)
 
 
 _BUNDLE = f"{_CERTIFICATES}/ca-certificates.crt"
