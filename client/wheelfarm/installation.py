@@ -22,6 +22,7 @@ from wheelfarm.names import normalized
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Remembered, Wheelhouse
 
+_LOCAL = ".venv"
 _PATHS = (
     'import json, sysconfig; paths = sysconfig.get_paths(); print(json.dumps([paths["purelib"], paths["platlib"]]))'
 )
@@ -44,14 +45,17 @@ def find_environment(
 ) -> Environment:
     """The environment asked for: `--venv` (made when absent), `--python`, else the active one, else ./.venv.
 
-    A directory may be filled without any environment, for the interpreter on PATH. Raises NoEnvironment.
+    A directory may be filled without any environment, for the interpreter on PATH. Raises NoEnvironment, and
+    BadInterpreter for a ./.venv that would have what came with this folder run.
     """
     if venv is not None:
         return Environment(python=_made(venv, python), directory=directory)
     if python is not None:
         return Environment(python=_interpreter(python), directory=directory)
-    for root in filter(None, (environment.get("VIRTUAL_ENV"), environment.get("CONDA_PREFIX"), ".venv")):
+    for root in filter(None, (environment.get("VIRTUAL_ENV"), environment.get("CONDA_PREFIX"), _LOCAL)):
         if (Path(root) / "bin" / "python").exists():
+            if root == _LOCAL:
+                _require_not_of_this_folder(Path(root))
             return Environment(python=(Path(root) / "bin" / "python").absolute(), directory=directory)
     if directory is not None:
         return Environment(python=_interpreter("python3"), directory=directory)
@@ -59,6 +63,21 @@ def find_environment(
         "There is no environment to install into: none is active and there is no .venv here.",
         hint="Name one with --venv DIR (made when absent), --python PATH or --target-dir DIR.",
     )
+
+
+def _require_not_of_this_folder(root: Path) -> None:
+    """Raise BadInterpreter where an environment that nobody has named runs a program out of the current folder: a
+    repository can bring its own, and whoever plans or builds what is in one does not mean to run that."""
+    here = Path.cwd()
+    settings = (root / "pyvenv.cfg").read_text(errors="replace") if (root / "pyvenv.cfg").is_file() else ""
+    homes = re.findall(r"^\s*home\s*=\s*(\S.*?)\s*$", settings, re.MULTILINE | re.IGNORECASE)
+    places = [(root / "bin" / "python").resolve(), *(Path(home).resolve() for home in homes)]
+    inside = [place for place in places if place.is_relative_to(here)]
+    if inside and not Path.home().is_relative_to(here):
+        raise BadInterpreter(
+            f"./{root} would run {inside[0]}, which lies in this folder and may have come with it.",
+            hint=f"If it is yours, name it: --python {root}",
+        )
 
 
 def environment_to_build_for(environment: Mapping[str, str], python: str | None) -> Environment:

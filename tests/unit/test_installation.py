@@ -11,7 +11,7 @@ import pytest
 from tests.support.archives import make_zip, wheel_files
 from tests.support.values import make_built_wheel, make_target
 from wheelfarm.errors import BadInterpreter, InstallFailed, NoEnvironment
-from wheelfarm.installation import Environment, find_environment, install
+from wheelfarm.installation import Environment, environment_to_build_for, find_environment, install
 from wheelfarm.requirements import Requirements
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Remembered, Wheelhouse
@@ -60,6 +60,29 @@ def test_active_environment_that_is_gone_is_passed_over(tmp_path: Path) -> None:
     local = make_environment(tmp_path / "here" / ".venv")
     environment = {"VIRTUAL_ENV": str(tmp_path / "gone"), "CONDA_PREFIX": ""}
     assert find_environment(environment, python=None, venv=None, directory=None).python == local
+
+
+def test_environment_that_came_with_this_folder_is_not_taken_unless_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker, here = tmp_path / "marker", tmp_path / "here"
+    python = here / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    (here / "tool").write_text(f"#!/bin/sh\ntouch {marker}\n")
+    (here / "tool").chmod(0o755)
+    for make in (lambda: python.symlink_to("../../tool"), lambda: shutil.copy(here / "tool", python)):
+        make()
+        with pytest.raises(BadInterpreter, match="lies in this folder"):
+            environment_to_build_for({}, None)
+        python.unlink()
+    python.symlink_to(sys.executable)
+    (here / ".venv" / "pyvenv.cfg").write_text("include-system-site-packages = false\nHOME = tools/bin\n")
+    with pytest.raises(BadInterpreter, match="tools/bin"):
+        environment_to_build_for({}, None)
+    assert environment_to_build_for({}, ".venv").python == python
+    monkeypatch.setenv("HOME", str(here))
+    assert environment_to_build_for({}, None).python == python
+    assert not marker.exists()
 
 
 def test_directory_needs_no_environment_but_uses_one(tmp_path: Path) -> None:
