@@ -129,7 +129,7 @@ class Installer:
         return ["--index-url" if self.name == "pip" else "--default-index", source.url]
 
 
-_PIP = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input", "--retries", "0"]
+_PIP = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input", "--timeout", "60"]
 _UV = [find_uv_bin(), "--no-config", "pip"]
 _INSTALL = {
     "pip": [*_PIP, "--trusted-host", "127.0.0.1", "install", "--only-binary", ":all:"],
@@ -226,7 +226,7 @@ def _installed(done: "subprocess.CompletedProcess[str]", folder: Path) -> Instal
 def _run(words: Sequence[str], folder: Path, more: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
     strange = ("PIP_", "UV_", "POETRY_", "PDM_", "NETRC", "VIRTUAL_ENV", "WHEELFARM_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
-    environment = {**kept, "HOME": str(folder), "UV_HTTP_RETRIES": "0", **more}
+    environment = {**kept, "HOME": str(folder), "UV_HTTP_TIMEOUT": "60", **more}
     return subprocess.run(words, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
