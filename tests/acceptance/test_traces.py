@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.acceptance.conftest import Home, wait_until
+from tests.acceptance.conftest import Home
 from tests.support.collector import Collector, Received, collecting
 from tests.support.fleet import TOKEN, separate_farm
 from tests.support.projects import Project
@@ -20,9 +20,8 @@ def test_one_trace_follows_a_request_through_client_api_and_worker(home: Home) -
         with separate_farm(folder, home.upstream.url, **collector.environment) as farm:
             farm.start_broker()
             farm.start_services()
-            farm.start_worker("w1", "--slots", "1", settings={"WHEELFARM_LOG_FORMAT": "json"})
+            farm.serve("w1", "--slots", "1", settings={"WHEELFARM_LOG_FORMAT": "json"})
             home.settings |= farm.client
-            assert wait_until(lambda: "w1 " in home.run("status").out, 60), farm.logs()
             done = home.run("build", "app", environment={**collector.environment, "TRACEPARENT": PARENT})
             assert done.code == 0, done.err + farm.logs()
         assert f'"trace": "{PARENT[3:35]}"' in farm.parts["w1"].said

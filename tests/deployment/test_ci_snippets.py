@@ -55,4 +55,4 @@ def run_install(folder: Path, fallback: str, environment: Mapping[str, str]) -> 
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = ["sh", str(SCRIPT), str(folder / "requirements.txt"), str(folder / "venv"), fallback]
     given = {**os.environ, **environment, "PATH": path}
-    return subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=600)

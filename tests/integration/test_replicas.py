@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-from tests.acceptance.conftest import wait_until
 from tests.support.values import make_sdist, make_target
+from tests.support.waiting import wait_until
 from wheelfarm.token_file import Scope
 from wheelfarm_services.access import Principal
 from wheelfarm_services.accounts import Accounts
@@ -77,8 +77,8 @@ def test_what_many_ask_two_replicas_for_is_built_on_demand_once(redis_url: str, 
 
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(state, range(64))) == {State.BUILDING}
-    assert wait_until(lambda: begun, 30)
+    assert wait_until(lambda: begun)
     go.set()
-    assert wait_until(lambda: state(0) is State.BUILT, 30)
+    assert wait_until(lambda: state(0) is State.BUILT)
     assert state(1) is State.BUILT, "whichever replica is asked"
     assert begun == ["app"]

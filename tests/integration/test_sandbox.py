@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.containers import require_podman_runs
+from tests.support.waiting import wait_until
 from wheelfarm.errors import SandboxUnavailable
 from wheelfarm_workers.sandbox import Ending, Limits, Mount, Sandbox, SandboxRun
 from wheelfarm_workers.sandbox.bubblewrap import BubblewrapSandbox
@@ -112,13 +114,18 @@ def processes_with(token: str) -> set[int]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+@contextmanager
+def once_it_runs(token: str, action: Callable[[], object], *, processes: int = 1) -> Iterator[None]:
+    """Do something in a thread as soon as so many processes with the token live."""
+
+    def act() -> None:
+        assert wait_until(lambda: len(processes_with(token)) >= processes, SOON_S)
+        action()
+
+    with ThreadPoolExecutor(1) as pool:
+        acting = pool.submit(act)
+        yield
+        acting.result()
 
 
 @contextmanager
@@ -275,8 +282,8 @@ tell(None)
 
     def test_cancelled_run_ends_long_before_its_command(self, sandbox: Sandbox, token: str) -> None:
         cancelled = threading.Event()
-        threading.Timer(0.3, cancelled.set).start()
-        outcome = execute(sandbox, program("os.fork(); time.sleep(90)", token), cancelled)
+        with once_it_runs(token, cancelled.set, processes=2):
+            outcome = execute(sandbox, program("os.fork(); time.sleep(90)", token), cancelled)
         assert (outcome.ending, outcome.returncode) == (Ending.CANCELLED, -9)
         assert outcome.elapsed_s < SOON_S
         assert processes_with(token) == set()
@@ -299,7 +306,7 @@ children = []
 for _ in range(4):
     child = os.fork()
     if child == 0:
-        block = bytearray(os.urandom(1 << 20) * 90); time.sleep(2); os._exit(0)
+        block = bytearray(os.urandom(1 << 20) * 90); time.sleep(5); os._exit(0)
     children.append(child)
 sys.exit(any(os.waitpid(child, 0)[1] for child in children))
 """
@@ -383,11 +390,11 @@ class TestDeaths:
         others = set(child_pids(os.getpid()))
         with made(kind, tmp_path) as sandbox:
             (spawner,) = set(child_pids(os.getpid())) - others
-            threading.Timer(0.5, os.kill, (spawner, signal.SIGKILL)).start()
-            outcome = execute(sandbox, program("os.fork(); time.sleep(90)", token))
+            with once_it_runs(token, lambda: os.kill(spawner, signal.SIGKILL), processes=2):
+                outcome = execute(sandbox, program("os.fork(); time.sleep(90)", token))
             assert outcome.ending is Ending.LOST
             assert outcome.elapsed_s < SOON_S
-            assert processes_with(token) == set()
+            assert wait_until(lambda: not processes_with(token), SOON_S)
             assert execute(sandbox, program("tell(1)")).told() == 1
 
     def test_spawner_outlives_the_signals_of_a_terminal(self, kind: str, tmp_path: Path) -> None:
@@ -401,8 +408,8 @@ class TestDeaths:
 
     def test_closing_ends_runs(self, kind: str, tmp_path: Path, token: str) -> None:
         with made(kind, tmp_path) as sandbox:
-            threading.Timer(0.4, sandbox.close).start()
-            assert execute(sandbox, program("time.sleep(90)", token)).ending is Ending.CANCELLED
+            with once_it_runs(token, sandbox.close):
+                assert execute(sandbox, program("time.sleep(90)", token)).ending is Ending.CANCELLED
             with pytest.raises(SandboxUnavailable, match="closed"):
                 execute(sandbox, program("tell(None)"))
         assert processes_with(token) == set()
@@ -528,18 +535,20 @@ tell([os.getresuid(), os.getresgid(), outcome(lambda: os.setuid(0)), outcome(lam
 
     def test_user_outside_is_a_slots_own_and_never_root(self, confined: Sandbox, token: str) -> None:
         seen: set[int] = set()
+        cancelled = threading.Event()
 
         def is_elsewhere(process: Path) -> bool:
             return (process / "ns" / "pid").readlink() != Path("/proc/self/ns/pid").readlink()
 
         def look() -> None:
-            wait_until(lambda: any(is_elsewhere(Path("/proc", str(pid))) for pid in processes_with(token)), 20)
+            wait_until(lambda: any(is_elsewhere(Path("/proc", str(pid))) for pid in processes_with(token)), SOON_S)
             inside = [path for pid in processes_with(token) if (path := Path("/proc", str(pid))) and is_elsewhere(path)]
             seen.update(path.stat().st_uid for path in inside)
+            cancelled.set()
 
         thread = threading.Thread(target=look)
         thread.start()
-        execute(confined, program("time.sleep(0.5); tell(None)", token)).told()
+        execute(confined, program("time.sleep(90)", token), cancelled)
         thread.join()
         assert seen
         assert seen <= (set(range(FIRST_UID, LAST_UID + 1)) if os.getuid() == 0 else {os.getuid()})
@@ -625,7 +634,7 @@ count = 0
 try:
     for _ in range(200):
         if os.fork() == 0:
-            time.sleep(5); os._exit(0)
+            time.sleep(90); os._exit(0)
         count += 1
 except BlockingIOError:
     pass
@@ -641,7 +650,7 @@ tell(count)
 count = 0
 for _ in range(60):
     if os.fork() == 0:
-        time.sleep(1.5); os._exit(0)
+        time.sleep(90); os._exit(0)
     count += 1
 time.sleep(1); tell(count)
 """
@@ -666,12 +675,13 @@ def fill(folder):
     return [size >> 20, 0]
 tell([fill(folder) for folder in ("/build", "/tmp", "/dev/shm")])
 """
-        limits = Limits(wall_s=20, build_bytes=8 * MIB, tmp_bytes=4 * MIB, file_bytes=1 << 30)
+        limits = Limits(wall_s=120, build_bytes=8 * MIB, tmp_bytes=4 * MIB, file_bytes=1 << 30)
         assert execute(confined, program(source, limits=limits)).told() == [[8, 28], [4, 28], [64, 28]]
 
     def test_neighbour_is_neither_seen_nor_reached(self, confined: Sandbox, token: str) -> None:
-        holder = program("open('/build/mine', 'w').close(); open('/dev/shm/mine', 'w').close(); time.sleep(1.5)", token)
-        thread = threading.Thread(target=lambda: execute(confined, holder))
+        holder = program("open('/build/mine', 'w').close(); open('/dev/shm/mine', 'w').close(); time.sleep(90)", token)
+        cancelled = threading.Event()
+        thread = threading.Thread(target=lambda: execute(confined, holder, cancelled))
         thread.start()
         assert wait_until(lambda: bool(processes_with(token)), SOON_S)
         source = """
@@ -679,6 +689,7 @@ pids = [pid for pid in range(3, 40) if pid != os.getpid() and outcome(lambda: os
 tell([os.listdir("/build"), os.listdir("/dev/shm"), pids])
 """
         seen = execute(confined, program(source)).told()
+        cancelled.set()
         thread.join()
         assert seen == [[], [], []]
 
@@ -724,10 +735,12 @@ class TestCgroups:
             def cgroups() -> list[Path]:
                 return list(Path("/sys/fs/cgroup").glob(f"**/wheelfarm-{spawner}-*/run-*"))
 
-            thread = threading.Thread(target=lambda: execute(sandbox, program("time.sleep(0.5)", token)))
+            cancelled = threading.Event()
+            thread = threading.Thread(target=lambda: execute(sandbox, program("time.sleep(90)", token), cancelled))
             thread.start()
             assert wait_until(lambda: bool(processes_with(token)), SOON_S)
             assert cgroups() != []
+            cancelled.set()
             thread.join()
             assert cgroups() == []
         assert list(Path("/sys/fs/cgroup").glob(f"**/wheelfarm-{spawner}-*")) == []
