@@ -1,10 +1,11 @@
 # A worker on a manylinux image of the PyPA, whose old libc lets wheels run on old systems. BASE is that image by its
-# digest, PYTHON one of the interpreters in its /opt/python.
+# digest, PYTHON one of the interpreters in its /opt/python. The compilers are the distribution's own, in /usr, where
+# sandboxes see them: the newer ones of these images lie in /opt/rh.
 ARG BASE
 FROM ${BASE} AS worker
 SHELL ["/bin/sh", "-eu", "-c"]
 # hadolint ignore=DL3041
-RUN dnf install -y bubblewrap libseccomp patchelf && dnf clean all \
+RUN dnf install -y bubblewrap cmake gcc gcc-c++ git libseccomp make ninja-build patch patchelf && dnf clean all \
     && rm -rf /var/cache/dnf /var/log/dnf* /var/log/hawkey.log /var/lib/dnf \
     && groupadd --gid 10001 farm \
     && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /sbin/nologin farm \

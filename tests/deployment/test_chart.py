@@ -186,6 +186,15 @@ def test_rules_hold_nothing_but_what_the_operator_knows(whole: list[Manifest]) -
             assert ("alert" in rule) != ("record" in rule)
 
 
+def test_profile_of_the_nodes_can_be_named_for_apparmor() -> None:
+    pool = everything()["workers"][0]
+    pool["isolation"] = {**pool["isolation"], "appArmor": "Localhost/wheelfarm-worker"}
+    worker = named(render({"workers": [pool]}), "StatefulSet", "farm-worker-debian12-cp311")
+    kubernetes_validate.validate(worker, KUBERNETES, strict=True)
+    told = worker["spec"]["template"]["spec"]["securityContext"]["appArmorProfile"]
+    assert told == {"type": "Localhost", "localhostProfile": "wheelfarm-worker"}
+
+
 def test_images_are_named_by_digest_where_one_is_given() -> None:
     (api,) = (pod for name, pod in pods(render({"image": {"digest": f"sha256:{'a' * 64}"}})) if name == "farm-api")
     assert api["containers"][0]["image"] == f"wheelfarm/services@sha256:{'a' * 64}"
@@ -200,6 +209,7 @@ BAD = [
     ({"networkPolicy": {"store": {"ports": [0]}}}, "/networkPolicy/store/ports/0"),
     ({"workers": [{"name": "w"}]}, "/workers/0"),
     ({"logFormat": "xml"}, "/logFormat"),
+    ({"workers": [{**everything()["workers"][0], "isolation": {"appArmor": "off"}}]}, "/isolation/appArmor"),
     ({"traces": {"endpoint": "http://user:secret@collector"}}, "/traces/endpoint"),
 ]
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,23 @@ def test_images_end_as_a_user_without_rights(name: str) -> None:
     for stage in ending:
         assert re.findall(r"^USER (.*)", stage, re.MULTILINE)[-1] == "10001:10001"
         assert "HEALTHCHECK" in stage
+
+
+def test_compose_file_is_valid() -> None:
+    """By the schema of the Compose specification, as check-jsonschema brings it."""
+    words = ["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(DOCKER / "compose.yaml")]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compose_names_files_that_are_there(compose: Any) -> None:
+    """Relative to its own folder: so Docker's compose and podman's take paths."""
+    options = [option for service in compose["services"].values() for option in service["security_opt"]]
+    (profile,) = (option.removeprefix("seccomp=") for option in options if option.startswith("seccomp="))
+    mounts = [mount for service in compose["services"].values() for mount in service.get("volumes", [])]
+    files = [mount.partition(":")[0] for mount in mounts if mount.startswith(".")]
+    assert len(files) == 2
+    assert [name for name in [profile, *files] if not (DOCKER / name).is_file()] == []
 
 
 def test_compose_gives_no_part_any_rights(compose: Any) -> None:

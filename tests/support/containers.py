@@ -197,7 +197,7 @@ class Stack:
 def _podmans(option: str) -> str:
     """An option of Docker's as podman has it."""
     known = {"no-new-privileges:true": "no-new-privileges", "systempaths=unconfined": "unmask=ALL"}
-    return known.get(option) or option.replace("seccomp=docker/", f"seccomp={ROOT}/docker/")
+    return known.get(option) or option.replace("seccomp=", f"seccomp={COMPOSE.parent}/")
 
 
 def _mount(volume: str) -> str:
