@@ -79,10 +79,10 @@ def test_cancelled_request_ends_its_command_and_leaves_what_another_wants(home: 
         Project(name="app", build_code=HANGS),
     )
     mine = home.start("build", "app", "shared")
-    assert wait_until(lambda: len(home.run("status", "--json").json.get("requests", [])) == 1), home.farm_log()
-    (request,) = home.run("status", "--json").json["requests"]
     worker = home.pid_of("wheelfarm_workers host")
     os.kill(worker, signal.SIGSTOP)  # so that nothing is over before both have asked for it
+    assert wait_until(lambda: len(home.run("status", "--json").json.get("requests", [])) == 1), home.farm_log()
+    (request,) = home.run("status", "--json").json["requests"]
     theirs = home.start("build", "shared")
     assert wait_until(lambda: len(home.run("status", "--json").json["requests"]) == 2), home.farm_log()
     os.kill(worker, signal.SIGCONT)
