@@ -207,6 +207,12 @@ class SandboxUnavailable(WheelfarmError):
     code, exit_code, status = "sandbox-unavailable", 31, 503
 
 
+class SystemPackagesMissing(WheelfarmError):
+    """A recipe asks for packages that the target's system has not been given."""
+
+    code, exit_code, status = "system-packages-missing", 27, 422
+
+
 class WorkerLost(FarmUnavailable):
     """The workers that ran a job died, again and again."""
 

@@ -34,7 +34,7 @@ class Use:
     way: tuple[Step, ...] = ()
 
 
-_TEXTS = ("url", "upload_time", "upstream", "fallback", "sandbox", "driver")
+_TEXTS = ("url", "upload_time", "upstream", "fallback", "sandbox", "driver", "derived_root")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +63,7 @@ class Origin:
     trial: Any = None
     sandbox: str = ""
     driver: str = ""
+    derived_root: str = ""
     job: str = ""
     built_at: float | None = None
     duration_s: float | None = None

@@ -53,6 +53,7 @@ def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
     yield from _fit(origin.fit)
     yield "tried", _trial(origin.trial)
     yield "sandbox", origin.sandbox
+    yield "system", origin.derived_root and f"derived for the recipe's packages, sha256 {origin.derived_root}"
     yield "driver", origin.driver
     if origin.build_system:
         system = origin.build_system

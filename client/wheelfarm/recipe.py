@@ -12,6 +12,7 @@
     environment = { EXAMPLE_WITHOUT_GPU = "1" }
     config-settings = { setup-args = ["-Dblas=openblas"] }
     patches = ["example-1.x.patch"]                # files beside this one, applied with `patch -p1`
+    system-packages = ["libyaml-dev"]              # Debian's, beside what the target's system has
     limits = { timeout-s = 7200, memory-mib = 16384, disk-mib = 8192, cores = 1 }
     test = { import = ["example"], command = ["python", "-m", "example"], load = false }   # of the built wheel
 
@@ -36,6 +37,7 @@ from wheelfarm.toml_table import Table, load_toml, read_bytes, read_text
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _RESERVED = re.compile(r"PATH|HOME|TMPDIR|SOURCE_DATE_EPOCH|(PYTHON|PIP_|UV_|LD_|WHEELFARM_).*")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _PATCH = re.compile(r"[A-Za-z0-9._+-]{1,100}\.patch")
 
 
@@ -72,6 +74,7 @@ class Recipe:
     patches: tuple[str, ...] = ()
     limits: RecipeLimits = RecipeLimits()
     test: RecipeTest = RecipeTest()
+    system_packages: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -102,6 +105,7 @@ class Recipe:
             patches=(*self.patches, *later.patches),
             build_requirements=instead,
             limits=RecipeLimits(**limits),
+            system_packages=tuple(sorted({*self.system_packages, *later.system_packages})),
             test=RecipeTest(
                 imports=(*self.test.imports, *later.test.imports),
                 command=later.test.command or self.test.command,
@@ -110,8 +114,10 @@ class Recipe:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON; one without a test says nothing of it, and has the digest that it had before there were tests."""
-        return {name: value for name, value in asdict(self).items() if name != "test" or self.test != RecipeTest()}
+        """As JSON; one without a test or packages says nothing of them, and has the digest of before there were any."""
+        absent = {"test"} if self.test == RecipeTest() else set()
+        absent |= set() if self.system_packages else {"system_packages"}
+        return {name: value for name, value in asdict(self).items() if name not in absent}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Recipe":
@@ -122,6 +128,7 @@ class Recipe:
             **{name: value[name] for name in ("reason", "environment", "config_settings")},
             **lists,
             limits=RecipeLimits(**value["limits"]),
+            system_packages=tuple(value.get("system_packages", ())),
             test=RecipeTest(
                 imports=tuple(test.get("imports", ())),
                 command=tuple(test.get("command", ())),
@@ -213,6 +220,7 @@ def _rule(table: Table, patches: Mapping[str, str]) -> Rule:
         build_constraints=table.requirements("build-constraints") or (),
         patches=tuple(patches[name] for name in names),
         limits=read_limits(table),
+        system_packages=tuple(sorted(set(read_packages(table)))),
         test=_test(table),
     )
     rule = Rule(versions=table.specifier("versions"), python=table.specifier("python"), recipe=recipe)
@@ -225,6 +233,14 @@ def _patch_names(table: Table) -> list[str]:
     if wrong := [name for name in names if not isinstance(name, str) or not _PATCH.fullmatch(name)]:
         raise table.refused("patches", f"{wrong[0]!r} is not the name of a .patch file beside it")
     return names
+
+
+def read_packages(table: Table) -> tuple[str, ...]:
+    """The names of Debian's packages under `system-packages`. Raises InputError."""
+    names = table.take("system-packages", list, [])
+    if wrong := [name for name in names if not isinstance(name, str) or not PACKAGE.fullmatch(name)]:
+        raise table.refused("system-packages", f"{wrong[0]!r:.80} is no name of one")
+    return tuple(names)
 
 
 def read_environment(table: Table) -> dict[str, str]:

@@ -32,7 +32,7 @@ from typing import Any, Literal, get_args
 
 from wheelfarm.digest import SHA256, digest_of
 from wheelfarm.errors import InputError
-from wheelfarm.recipe import RecipeLimits, read_environment, read_limits
+from wheelfarm.recipe import RecipeLimits, read_environment, read_limits, read_packages
 from wheelfarm.settings import RESOURCE_CLASS
 from wheelfarm.target import HOST_QUEUE, TARGET_NAME, Target, host_toolchain
 from wheelfarm.toml_table import Table, load_toml, read_text
@@ -41,7 +41,6 @@ BackEnd = Literal["bubblewrap", "podman", "docker"]
 TagPolicy = Literal["native", "portable"]
 ROOTS = "roots"
 
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _LIBRARY = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 _VARIANT = re.compile(r"[a-z0-9]?[a-z0-9._-]{0,30}")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9.+_-]{1,100} sha256:([0-9a-f]{64})")
@@ -161,7 +160,7 @@ def parse_definition(text: str, *, name: str, origin: str) -> TargetDefinition:
         tag_policy=_one_of(table, "tag-policy", TagPolicy, "native"),
         variant=_form(table, "variant", _VARIANT),
         environment=read_environment(table),
-        system_packages=_list(table, "system-packages", _PACKAGE),
+        system_packages=read_packages(table),
         external_libraries=_list(table, "external-libraries", _LIBRARY),
         limits=read_limits(table),
         resource_class=_form(table, "resource-class", RESOURCE_CLASS, absent=""),

@@ -163,7 +163,7 @@ class Explanations:
         job, target = Job.from_json(provenance["job"]), Target.from_json(provenance["target"])
         listed = sdist_record(self._store, job.sdist)
         source = provenance.get("source") or listed
-        texts = {name: str(provenance.get(name) or "") for name in ("sandbox", "driver")}
+        texts = {name: str(provenance.get(name) or "") for name in ("sandbox", "driver", "derived_root")}
         return Origin(
             wheel=manifest.wheel,
             sdist=job.sdist,

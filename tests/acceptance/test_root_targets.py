@@ -17,6 +17,7 @@ from tests.support.fleet import separate_farm
 from tests.support.projects import Project
 from tests.support.roots import PYTHON, debian_root
 from tests.support.upstream import Upstream
+from wheelfarm.derived_root import DerivedRoot
 
 SOURCE = """
 #include <Python.h>
@@ -49,6 +50,21 @@ PyMODINIT_FUNC PyInit_gmp_c(void) {
 )
 HOLLOW = Project(name="hollow", platform_tag=True)
 """Its extension is left out, as many do where a header is missing, and yet its wheel is for one platform."""
+YAML = Project(
+    name="wants-yaml",
+    extension="""
+#include <Python.h>
+#include <yaml.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "wants_yaml_c", NULL, -1, NULL};
+PyMODINIT_FUNC PyInit_wants_yaml_c(void) {
+    PyObject *made = PyModule_Create(&module);
+    PyModule_AddStringConstant(made, "VERSION", yaml_get_version_string());
+    return made;
+}
+""",
+    extension_flags=["-lyaml"],
+)
+"""Its header and library are not in the root filesystem."""
 NAMES = ("debian12", "flavoured")
 
 
@@ -253,3 +269,55 @@ def test_engine_that_is_not_installed_is_named_with_the_target_that_waits_for_it
 def test_docker_is_refused_without_a_root_filesystem(farm: Home) -> None:
     done = farm.run("target", "add", "docked", "--from", "host", "--sandbox", "docker")
     assert (done.code, "docker runs root filesystems alone" in done.err) == (2, True), done.err
+
+
+def asking_for(farm: Home, project: str, package: str) -> dict[str, str]:
+    """Settings with a recipe by which a project asks for a system package."""
+    folder = farm.root / "recipes"
+    folder.mkdir(exist_ok=True)
+    entry = f'[[recipe]]\nreason = "It links the library."\nsystem-packages = ["{package}"]\n'
+    (folder / f"{project}.toml").write_text(f'project = "{project}"\n{entry}')
+    return {"WHEELFARM_RECIPES": str(folder)}
+
+
+def test_build_whose_system_packages_nobody_has_made_ahead_fails_with_the_command_that_does(farm: Home) -> None:
+    farm.upstream.add(Project(name="asking"))
+    settings = asking_for(farm, "asking", "libyaml-dev")
+    refused = farm.run("build", "asking", "--target", "debian12", environment=settings)
+    assert (refused.code, "asks for libyaml-dev, which the system of debian12" in refused.err) == (27, True), (
+        refused.err
+    )
+    assert "wheelfarm target derive debian12 --package libyaml-dev" in refused.err
+    plain = next((definitions(farm) / "roots").glob("*.tar")).stem
+    note = DerivedRoot(base=plain, packages=("libyaml-dev",), root=plain).write(definitions(farm))
+    try:
+        done = farm.run("build", "asking", "--target", "debian12", "--retry", "--out", "given", environment=settings)
+        assert done.code == 0, done.err
+        why = farm.run("why", "asking", "--target", "debian12", environment=settings).out
+        assert f"derived for the recipe's packages, sha256 {plain}" in why
+    finally:
+        note.unlink()
+        shutil.rmtree(farm.root / "recipes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sandbox", ["bubblewrap", "podman"])
+def test_package_that_a_recipe_asks_for_is_installed_once_beside_the_targets_own(farm: Home, sandbox: str) -> None:
+    farm.upstream.add(YAML)
+    settings = asking_for(farm, "wants-yaml", "libyaml-dev")
+    base = next((definitions(farm) / "roots").glob("*.tar"))
+    name = f"given-{sandbox}"
+    add(farm, name, base, "--sandbox", sandbox)
+    made = farm.run("target", "derive", name, "--package", "libyaml-dev")
+    assert made.code == 0, made.err
+    roots = sorted((definitions(farm) / "roots").iterdir())
+    again = farm.run("target", "derive", name, "--package", "libyaml-dev")
+    assert (again.out, sorted((definitions(farm) / "roots").iterdir())) == (made.out, roots)
+    done = farm.run("build", "wants-yaml", "--target", name, "--out", name, environment=settings)
+    assert done.code == 0, done.err
+    why = farm.run("why", "wants-yaml", "--target", name, environment=settings).out
+    assert "libyaml-0-2" in why
+    assert "derived for the recipe's packages" in why
+    absent = farm.run("target", "derive", name, "--package", "no-such-package-anywhere")
+    assert (absent.code, "can't be installed" in absent.err) == (2, True), absent.err
+    assert sorted((definitions(farm) / "roots").iterdir()) == roots

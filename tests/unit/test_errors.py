@@ -32,6 +32,7 @@ INTERFACE = {
     "cancelled": 25,
     "farm-unavailable": 30,
     "sandbox-unavailable": 31,
+    "system-packages-missing": 27,
     "worker-lost": 32,
     "no-worker": 39,
     "not-found": 33,

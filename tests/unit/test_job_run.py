@@ -173,6 +173,7 @@ CLASSES = {
     "upstream": FailureClass.INFRASTRUCTURE,
     "farm-unavailable": FailureClass.INFRASTRUCTURE,
     "sandbox-unavailable": FailureClass.INFRASTRUCTURE,
+    "system-packages-missing": FailureClass.MISSING,
     "worker-lost": FailureClass.INFRASTRUCTURE,
     "corrupt-object": FailureClass.INFRASTRUCTURE,
     "disk-full": FailureClass.INFRASTRUCTURE,

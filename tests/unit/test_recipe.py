@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,21 @@ def test_test_builds_anew_and_a_recipe_without_one_is_what_it_was_before_there_w
 def test_test_that_is_malformed_is_refused(text: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         parse(rule(text))
+
+
+def test_system_packages_of_rules_that_hold_are_joined_and_change_the_digest() -> None:
+    text = BASE.replace("limits = { cores = 1 }", 'system-packages = ["libyaml-dev"]').replace(
+        'environment = { A = "1", B = "1" }', 'system-packages = ["libffi-dev", "libyaml-dev"]'
+    )
+    found = parse(text).recipe_for("1.0", "3.11.2")
+    assert found.system_packages == ("libffi-dev", "libyaml-dev")
+    assert Recipe.from_json(json.loads(json.dumps(found.to_json()))) == found
+    without = replace(found, system_packages=())
+    assert "system_packages" not in without.to_json()
+    assert without.build_digest != found.build_digest
+
+
+@pytest.mark.parametrize("name", ["-o=Dir=/", "Libyaml", "a b", ""])
+def test_name_that_is_no_package_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="'system-packages'"):
+        parse(rule(f'system-packages = ["{name}"]'))

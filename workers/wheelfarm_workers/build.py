@@ -57,7 +57,7 @@ class Builder:
         staged = planned.staged
         limits = self.limits(staged, hold.attempt)
         for_s = _NOT_YET_STARTED_S + limits.wall_s
-        ground = self._grounds.of(staged.target, for_s=for_s)
+        ground = self._grounds.of(staged.target, derived=staged.derived, for_s=for_s)
         with phase("environment"):
             driver = self._trees.driver(staged.target, hold.cancelled, for_s=for_s)
             wheels = [required.wheel for required in planned.plan.requirements]

@@ -1,9 +1,15 @@
-"""Which Debian package has a header, library, program, pkg-config or CMake package that a build misses."""
+"""Which Debian package has a header, library, program, pkg-config or CMake package that a build misses, and whether
+packages are installed on this machine."""
 
+import shutil
+import subprocess
 import tomllib
+from collections.abc import Collection
 from functools import cache
 from importlib.resources import files
 from typing import Literal
+
+from wheelfarm.errors import SystemPackagesMissing
 
 Sort = Literal["headers", "libraries", "tools", "pkg-config", "cmake"]
 _SORTS: tuple[Sort, ...] = ("headers", "libraries", "tools", "pkg-config", "cmake")
@@ -22,6 +28,21 @@ def debian_package(sort: Sort, name: str) -> str | None:
         name = name.rstrip("/").rpartition("/")[0]
         name += "/" if name else ""
     return None
+
+
+def require_installed(packages: Collection[str]) -> None:
+    """Raise SystemPackagesMissing unless this machine has the packages; where there is no dpkg nobody can say."""
+    if shutil.which("dpkg-query") is None:
+        return
+    query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages]
+    listed = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
+    if absent := sorted(
+        set(packages) - {name for line in listed for name, _, state in [line.partition(" ")] if state == "installed"}
+    ):
+        raise SystemPackagesMissing(
+            f"A recipe asks for {', '.join(absent)}, which the worker's machine does not have.",
+            hint=f"On it: apt-get install {' '.join(absent)}; then again, with --retry",
+        )
 
 
 @cache

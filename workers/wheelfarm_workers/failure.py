@@ -15,6 +15,7 @@ from wheelfarm.errors import (
     Forbidden,
     JobCancelled,
     SandboxUnavailable,
+    SystemPackagesMissing,
     TooManyRequests,
     Unauthorized,
     UpstreamError,
@@ -124,6 +125,8 @@ def failure_class_of(error: WheelfarmError) -> FailureClass:
             return FailureClass.LIMIT
         case BuildFailed() | BadWheel():
             return FailureClass.BUILD
+        case SystemPackagesMissing():
+            return FailureClass.MISSING
         case BuildCycle():
             return FailureClass.DEPENDENCY
         case JobCancelled():

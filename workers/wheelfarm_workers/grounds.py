@@ -1,17 +1,19 @@
 """What builds stand on: for each target its sandbox back end, its root filesystem, its environment and its limits."""
 
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from wheelfarm.errors import InputError
+from wheelfarm.derived_root import find_derived
+from wheelfarm.errors import InputError, SystemPackagesMissing
 from wheelfarm.recipe import RecipeLimits
 from wheelfarm.target import Target, host_target
 from wheelfarm.target_definition import TargetDefinition, read_definitions, unknown_target
 from wheelfarm_workers.cache_bound import use
+from wheelfarm_workers.debian_packages import require_installed
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.machines import require_runnable
 from wheelfarm_workers.roots import Roots
@@ -67,9 +69,16 @@ class Ground:
 
 
 class Grounds(Protocol):
-    def of(self, target: Target, *, for_s: float = DAY_S) -> Ground:
-        """What to run a target's builds on, which stays for that long. Raises InputError where this machine lacks what
-        its definition names."""
+    def of(self, target: Target, *, derived: str = "", for_s: float = DAY_S) -> Ground:
+        """What to run a target's builds on, which stays for that long; `derived` is the sha256 of a root filesystem
+        instead of the target's. Raises InputError where this machine lacks what its definition names."""
+        ...
+
+    def derived(self, target: Target, packages: Collection[str]) -> str:
+        """The sha256 of the root filesystem that has what a target's has, and packages beside; "" for the target's own.
+
+        Raises SystemPackagesMissing where there is none, or where this machine's own /usr lacks one of them.
+        """
         ...
 
 
@@ -77,15 +86,15 @@ class Definitions:
     """The targets that this machine's folder of definitions has, in the revisions that they have now."""
 
     def __init__(self, folder: Path, *, cache: Path, resource_class: str = "") -> None:
-        self._folder = folder
+        self.folder = folder
         self._memory = cache / "targets"
         self._resource_class = resource_class
 
     def target(self, name: str) -> Target:
         """The target of that name. Raises InputError where none is defined or it wants another sort of machine."""
-        definitions = read_definitions(self._folder)
+        definitions = read_definitions(self.folder)
         if name not in definitions:
-            raise unknown_target(name, ["host", *definitions], f"This worker ({self._folder})")
+            raise unknown_target(name, ["host", *definitions], f"This worker ({self.folder})")
         wanted = definitions[name].resource_class
         if wanted and wanted != self._resource_class:
             raise InputError(
@@ -97,7 +106,7 @@ class Definitions:
 
     def definition(self, target: Target) -> TargetDefinition | None:
         """The definition of a target in just that revision; None where there is none."""
-        found = read_definitions(self._folder).get(target.name)
+        found = read_definitions(self.folder).get(target.name)
         return found if found is not None and self._made(found).revision == target.revision else None
 
     def _made(self, definition: TargetDefinition) -> Target:
@@ -126,12 +135,31 @@ class DefinedGrounds:
         self._known: dict[str, Ground] = {}
         self._lock = threading.Lock()
 
-    def of(self, target: Target, *, for_s: float = DAY_S) -> Ground:
+    def of(self, target: Target, *, derived: str = "", for_s: float = DAY_S) -> Ground:
+        key = f"{target.revision} {derived}"
         with self._lock:
-            known = self._known.get(target.revision)
+            known = self._known.get(key)
             if known is None or not all(use(path, for_s=for_s) for path in known.unpacked):
-                known = self._known[target.revision] = self._found(target, for_s)
+                known = self._found(target, for_s)
+                if derived:
+                    known = replace(known, root=self._roots.root(derived, for_s=for_s))
+                self._known[key] = known
             return known
+
+    def derived(self, target: Target, packages: Collection[str]) -> str:
+        if not packages:
+            return ""
+        if not target.root:
+            require_installed(packages)
+            return ""
+        if (found := find_derived(self._definitions.folder, target.root, packages)) is None:
+            wanted = sorted(packages)
+            command = f"wheelfarm target derive {target.name} --package {' --package '.join(wanted)}"
+            raise SystemPackagesMissing(
+                f"A recipe asks for {', '.join(wanted)}, which the system of {target.name} has not been given.",
+                hint=f"On the worker's machine: {command}; then again, with --retry",
+            )
+        return found.root
 
     def _found(self, target: Target, for_s: float) -> Ground:
         if target.name.startswith("host-"):

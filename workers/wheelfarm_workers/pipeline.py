@@ -108,6 +108,7 @@ class Pipeline:
             targets=targets,
             cache=cache,
             facts=facts,
+            grounds=grounds,
         )
         self._builder = Builder(
             grounds=grounds, driver=driver, inputs=inputs, cache=cache, work=work, limits=limits, cores=cores

@@ -21,6 +21,7 @@ from wheelfarm_services.sdist_records import sdist_record
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Manifest, Plan, PlannedRequirement, WheelIndex, build_key
 from wheelfarm_workers.fallback import Fallback, FirstTry, era_fallback, newest_until
+from wheelfarm_workers.grounds import Grounds
 from wheelfarm_workers.hold import CycleClosed, Hold
 from wheelfarm_workers.inputs import Inputs
 from wheelfarm_workers.resolutions import Resolutions
@@ -48,6 +49,8 @@ class StagedSdist:
     fallback: Fallback | None = None
     listed: Mapping[str, Any] = field(default_factory=dict)
     """What the source index listed it as."""
+    derived: str = ""
+    """The sha256 of the root filesystem that has the recipe's system packages, instead of the target's own."""
 
     @property
     def requirements(self) -> list[str]:
@@ -82,7 +85,9 @@ class Planner:
         targets: TargetBook,
         cache: Path,
         facts: Mapping[str, object],
+        grounds: Grounds,
     ) -> None:
+        self._grounds = grounds
         self._store = store
         self._wheels = wheels
         self._recipes = recipes
@@ -97,12 +102,13 @@ class Planner:
     def stage(self, job: Job) -> StagedSdist:
         """Bring the job's sdist here and read its head, nothing unpacked.
 
-        Raises BadSdist, and InputError for a target that is not this worker's.
+        Raises BadSdist, InputError for a target that is not this worker's, and SystemPackagesMissing.
         """
         target = self._targets.target(job)
         path = self._inputs.sdist(job)
         with path.open("rb") as file:
             head = read_head(job.sdist, file)
+        recipe = self._recipes.recipe(job)
         remembered = self._store.get(layout.hook_requirements(job.sdist.sha256, target.revision))
         return StagedSdist(
             job=job,
@@ -110,7 +116,8 @@ class Planner:
             path=path,
             head=head,
             build_system=read_build_system(job.sdist, head),
-            recipe=self._recipes.recipe(job),
+            recipe=recipe,
+            derived=self._grounds.derived(target, recipe.system_packages),
             asked=tuple(json.loads(remembered)) if remembered is not None else None,
             listed=sdist_record(self._store, job.sdist),
         )
@@ -229,6 +236,7 @@ class Planner:
             local=staged.job.is_local,
             sandbox=staged.target.sandbox,
             tag_policy=staged.target.tag_policy,
+            **({"derived": staged.derived} if staged.derived else {}),
             **_facts_for(staged.target, self._facts),
         )
 

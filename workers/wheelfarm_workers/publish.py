@@ -50,6 +50,7 @@ def publish(
         "fit": fit.to_json() if fit else None,
         "trial": trial.to_json() if trial else None,
         "sandbox": planned.staged.target.sandbox,
+        "derived_root": planned.staged.derived,
         "source_date_epoch": answer.facts["source_date_epoch"],
         "built_at": int(time.time()),
         "duration_s": round(answer.duration_s, 3),

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 
 from wheelfarm.digest import sha256_of_file
 from wheelfarm.errors import InputError, SandboxUnavailable
@@ -65,6 +66,17 @@ class Roots:
             remove_tree(tree)
 
     @contextmanager
+    def unpacked_anew(self, sha256: str) -> Iterator[Path]:
+        """A copy of a root filesystem to change something in; it is removed after that. Raises InputError."""
+        folder = Path(mkdtemp(prefix=".derived-", dir=self.scratch()))
+        try:
+            tree = folder / "root"
+            _extract(self._verified(sha256), tree)
+            yield tree
+        finally:
+            remove_tree(folder)
+
+    @contextmanager
     def kept_if_well(self) -> Iterator[None]:
         """Remove again what is brought meanwhile, unless all goes well."""
         before = set(self._archives.glob("*.tar"))
@@ -87,6 +99,13 @@ class Roots:
         return self._archives / f".{os.getpid()}.new"
 
     def _unpack(self, sha256: str, folder: Path) -> None:
+        archive = self._verified(sha256)
+        partial = folder.with_name(f".{folder.name}.new")
+        remove_tree(partial)
+        _extract(archive, partial)
+        partial.replace(folder)
+
+    def _verified(self, sha256: str) -> Path:
         archive = self.archive(sha256)
         try:
             found = sha256_of_file(archive)
@@ -100,10 +119,7 @@ class Roots:
                 f"{archive} has sha256 {found}: it is not the root filesystem that the target was defined with.",
                 hint="Bring the file back from a machine that has it, or make the target anew: wheelfarm target add",
             )
-        partial = folder.with_name(f".{folder.name}.new")
-        remove_tree(partial)
-        _extract(archive, partial)
-        partial.replace(folder)
+        return archive
 
 
 def _extract(archive: Path, folder: Path) -> None:

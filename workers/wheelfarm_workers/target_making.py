@@ -22,6 +22,7 @@ from wheelfarm_services.targets import define
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.grounds import Ground, ground_of
 from wheelfarm_workers.machines import machine_of
+from wheelfarm_workers.root_derivation import derive_root
 from wheelfarm_workers.root_sources import bring_root
 from wheelfarm_workers.roots import Roots
 from wheelfarm_workers.sandbox.back_ends import BackEnds
@@ -82,6 +83,29 @@ def check(name: str, as_json: bool) -> None:
         with _back_ends(settings) as back_ends:
             check_target(target, _ground(target, definition, settings, back_ends))
         _tell(target, "builds and loads C extensions", as_json=as_json)
+    except WheelfarmError as error:
+        refuse(error, as_json=as_json)
+
+
+@main.command()
+@click.argument("name")
+@click.argument("packages", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True)
+def derive(name: str, packages: tuple[str, ...], as_json: bool) -> None:
+    """Install packages beside what a target's root filesystem has, and see that it still builds."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        definition = read_definition(settings.targets / f"{name}.toml")
+        if not definition.root:
+            raise InputError(
+                f"{name} stands on this machine's own /usr.", hint=f"Instead: apt-get install {' '.join(packages)}"
+            )
+        roots, target = Roots(settings.targets, settings.cache / "roots"), _target(definition, settings)
+        with roots.kept_if_well(), _back_ends(settings) as back_ends:
+            made = derive_root(settings.targets, roots, definition.root, packages)
+            check_target(target, replace(_ground(target, definition, settings, back_ends), root=roots.root(made.root)))
+            note = made.write(settings.targets)
+        _tell(target, f"{', '.join(made.packages)}: sha256:{made.root} noted in {note}", as_json=as_json)
     except WheelfarmError as error:
         refuse(error, as_json=as_json)
 

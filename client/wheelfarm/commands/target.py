@@ -6,8 +6,10 @@ from typing import Any, get_args
 import click
 
 from wheelfarm.commands.command import Command, output_options, reporting, shared_options
+from wheelfarm.derived_root import derived_of
 from wheelfarm.errors import InputError
 from wheelfarm.parts import become
+from wheelfarm.recipe import PACKAGE
 from wheelfarm.target import Target
 from wheelfarm.target_definition import (
     ROOTS,
@@ -75,6 +77,22 @@ def check_command(name: str, **shared: Any) -> None:
         _become(command, ["check", _known(command, name).name])
 
 
+@target_command.command("derive")
+@click.argument("name")
+@click.option("--package", "packages", multiple=True, required=True, help="A system package, such as libyaml-dev.")
+@output_options
+def derive_command(name: str, packages: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Make the root filesystem that has the system packages which a recipe asks for, ahead of the builds.
+
+    It has what the target's has, and these beside; all recipes that ask for just these share it.
+    """
+    with reporting(as_json=as_json, quiet=quiet) as command:
+        definition = _known(command, name)
+        if wrong := [package for package in packages if not PACKAGE.fullmatch(package)]:
+            raise InputError(f"{wrong[0]!r} is no name of a package.")
+        _become(command, ["derive", definition.name, *packages])
+
+
 @target_command.command("list")
 @shared_options
 def list_command(**shared: Any) -> None:
@@ -118,6 +136,10 @@ def remove_command(name: str, **shared: Any) -> None:
             archive = folder / ROOTS / f"{definition.root}.tar"
             archive.unlink(missing_ok=True)
             removed.append(str(archive))
+            for note, derived in derived_of(folder, definition.root).items():
+                for path in (note, folder / ROOTS / f"{derived.root}.tar"):
+                    path.unlink(missing_ok=True)
+                    removed.append(str(path))
         command.answer({"removed": removed}, removed)
 
 

@@ -68,7 +68,7 @@ class Finisher:
         """The wheel to publish, and what it needs. Raises BadWheel where a portable target's wheel can't be made so."""
         if checked.filename.endswith("-any.whl"):
             return checked, None
-        target, ground = staged.target, self._grounds.of(staged.target)
+        target, ground = staged.target, self._grounds.of(staged.target, derived=staged.derived)
         portable = target.tag_policy == "portable"
         abi3 = _ABI3.search(checked.filename)
         task = {

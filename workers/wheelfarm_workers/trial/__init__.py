@@ -111,7 +111,7 @@ class Trials:
     ) -> Mapping[str, Any]:
         target, limits = planned.staged.target, self._builder.limits(planned.staged, hold.attempt)
         environment = self._builder.environment(beside, target, hold, limits)
-        ground = self._grounds.of(target)
+        ground = self._grounds.of(target, derived=planned.staged.derived)
         run = ground.command(
             (environment.python, "-I", self._tools.script),
             input=json.dumps(task).encode(),

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from wheelfarm.derived_root import DerivedRoot, derived_of, find_derived
+from wheelfarm.errors import InputError, SystemPackagesMissing
+from wheelfarm_workers.debian_packages import require_installed
+from wheelfarm_workers.root_derivation import derive_root
+from wheelfarm_workers.roots import Roots
+
+BASE, ROOT = "a" * 64, "b" * 64
+NOTE = DerivedRoot(base=BASE, packages=("libffi-dev", "libyaml-dev"), root=ROOT)
+
+
+def test_note_is_found_by_its_base_and_its_packages_in_any_order(tmp_path: Path) -> None:
+    path = NOTE.write(tmp_path)
+    assert find_derived(tmp_path, BASE, ["libyaml-dev", "libffi-dev", "libyaml-dev"]) == NOTE
+    assert find_derived(tmp_path, BASE, ["libyaml-dev"]) is None
+    assert find_derived(tmp_path, ROOT, NOTE.packages) is None
+    assert derived_of(tmp_path, BASE) == {path: NOTE}
+    assert derived_of(tmp_path, ROOT) == {}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"base": "a", "packages": [], "root": "../../etc"}', "[]"])
+def test_file_that_is_no_note_is_refused(text: str, tmp_path: Path) -> None:
+    NOTE.write(tmp_path).write_text(text)
+    with pytest.raises(InputError, match="is no note"):
+        find_derived(tmp_path, BASE, NOTE.packages)
+
+
+def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+    roots = Roots(tmp_path, tmp_path / "cache")
+    NOTE.write(tmp_path)
+    (tmp_path / "roots").mkdir()
+    roots.archive(ROOT).touch()
+    assert derive_root(tmp_path, roots, BASE, NOTE.packages) == NOTE
+
+
+def test_packages_of_the_machine_itself_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = tmp_path / "dpkg-query"
+    query.write_text("#!/bin/sh\necho 'libffi-dev installed'\necho 'libyaml-dev not-installed'\n")
+    query.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    require_installed(["libffi-dev"])
+    with pytest.raises(SystemPackagesMissing, match="asks for libyaml-dev, which") as error:
+        require_installed(["libffi-dev", "libyaml-dev"])
+    assert "apt-get install libyaml-dev" in error.value.hint
