@@ -27,6 +27,7 @@ def debian_root(config: pytest.Config, tmp: Path) -> Path:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         (found,) = (made / "roots").glob("*.tar")
-        shutil.move(found, archive)
+        shutil.move(found, part := archive.with_suffix(".part"))
+        part.replace(archive)  # whole, or not at all
         shutil.rmtree(tmp / "cache")
     return archive
