@@ -173,7 +173,9 @@ class TestLine:
         )  # fmt: skip
         made = furniture(run, mounts, "/frame")
         assert (made.directories, made.files) == (("env", "env/bin", "tree/0"), ("in/sdist",))
-        assert top_level(made) == ["env", "in", "tree"]
+        assert top_level(made, mounts) == ["env", "in", "tree"]
+        whole_folder = (*mounts, Mount(source=tmp_path, target="/driver"))
+        assert top_level(furniture(run, whole_folder, "/frame"), whole_folder) == ["env", "in", "tree"]
         whole = frame(run, mounts, {"bin": "usr/bin"}, "/frame")
         assert {"proc", "dev", "sys", "tree/0"} <= set(whole.directories)
         assert whole.symlinks == {"bin": "usr/bin", "env/bin/python": "/usr/bin/python3"}

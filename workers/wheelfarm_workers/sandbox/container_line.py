@@ -55,10 +55,10 @@ def furniture(run: SandboxRun, mounts: Iterable[Mount], folder: str) -> Furnitur
     )
 
 
-def top_level(furniture: Furniture) -> list[str]:
-    """The names of the folders at the top of it."""
+def top_level(furniture: Furniture, mounts: Iterable[Mount]) -> list[str]:
+    """The names of the folders at the top of it, but for those that something is mounted on."""
     names = (*furniture.directories, *furniture.files, *furniture.symlinks)
-    return sorted({name.partition("/")[0] for name in names})
+    return sorted({name.partition("/")[0] for name in names} - {_below(mount.target) for mount in mounts})
 
 
 def isolation_words(limits: Limits) -> tuple[str, ...]:

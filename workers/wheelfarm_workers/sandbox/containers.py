@@ -190,7 +190,7 @@ class ContainerSandbox:
                 "docker runs root filesystems alone, and this target stands on this machine's /usr.",
                 hint="Define it with another --from, or with --sandbox bubblewrap or podman.",
             )
-        for name in top_level(made):
+        for name in top_level(made, run.mounts):
             yield from mount_words(f"{made.folder}/{name}", Mount(source=Path(made.folder, name), target=f"/{name}"))
         user = os.getuid() if uid is None else uid
         yield from ("--user", f"{user}:{user}", "--entrypoint", "/bin/sh", self._image(run.root))
@@ -198,9 +198,11 @@ class ContainerSandbox:
     def _image(self, root: Root) -> str:
         """The id of the image of a root filesystem, which is made of its archive where it is not there."""
         name = f"wheelfarm-root:{root.sha256}"
+        look = ("image", "inspect", "--format", "{{.Id}}", name)
         with suppress(SandboxUnavailable):
-            return self._ask("image", "inspect", "--format", "{{.Id}}", name)
-        return self._ask("import", str(root.archive), name).splitlines()[-1]
+            return self._ask(*look)
+        self._ask("import", str(root.archive), name)
+        return self._ask(*look)
 
 
 class ContainerFiles:
