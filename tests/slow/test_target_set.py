@@ -119,7 +119,7 @@ with os.fdopen(int(os.environ["WHEELFARM_RESULT_FD"]), "wb") as out:
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """A target of the table: what it is made from, what its wheels promise, and what is built of the set. (pyyaml takes
-    Cython, whose compilation takes an hour where it is emulated.)"""
+    Cython, whose compilation would take long where it is emulated.)"""
 
     name: str
     suite: str = ""
