@@ -326,7 +326,8 @@ class Farm:
         return Explanation.from_json(self._call("GET", f"/explanations/{target.name}", params=wanted).json())
 
     def policy(self) -> dict[str, str]:
-        """The policy file: its `origin`, `source` and `sha256`, all empty where there is none."""
+        """The policy file: its `origin`, `source` and `sha256`, all empty where there is none; and the digest of the
+        farm's `recipes`."""
         return dict(self._call("GET", "/policy").json())
 
     def recipes(self) -> dict[str, str]:

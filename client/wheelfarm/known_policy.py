@@ -1,6 +1,7 @@
-"""The farm's policy as a command knows it before it asks the farm: what was resolved under another one is not taken up.
+"""The farm's policy, and which recipes it has, as a command knows them before it asks the farm: what was resolved and
+built under others is not taken up.
 
-The embedded farm's policy is a file of this machine. Another farm's is asked for, and remembered for as long as its
+Those of the embedded farm are files of this machine. Another farm's are asked for, and remembered for as long as its
 source index remembers a page.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wheelfarm.digest import digest_of
+from wheelfarm.digest import digest_of, sha256_of_file
 from wheelfarm.errors import InputError
 from wheelfarm.files import write_whole
 
@@ -26,14 +27,17 @@ _AGE_S = 600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownPolicy:
-    """The text of a policy, "" for none."""
+    """The text of a policy, "" for none, and the digest of the farm's recipes, "" for those of the embedded one where
+    it has the shipped ones alone."""
 
     source: str
+    recipes: str = ""
 
     @property
     def identity(self) -> str:
-        """What a resolution is remembered under: the text and the day (UTC), for exceptions end with one."""
-        return digest_of([self.source, time.strftime("%Y-%m-%d", time.gmtime())]) if self.source else ""
+        """What a resolution is remembered under: both, and with a policy the day (UTC), for exceptions end with one."""
+        day = time.strftime("%Y-%m-%d", time.gmtime()) if self.source else ""
+        return digest_of([self.source, day, self.recipes]) if self.source or self.recipes else ""
 
     def require_served(self, wheels: "Iterable[BuiltWheel]") -> None:
         """Raise PolicyRefused where one of these wheels of the farm is of what is denied now."""
@@ -47,11 +51,12 @@ class KnownPolicy:
 
 def local_policy(settings: "Settings") -> KnownPolicy:
     """The policy of an embedded farm that these settings start."""
+    recipes = _digest_of_files(settings.recipes) if settings.recipes.name else ""
     if not settings.policy.name:
-        return KnownPolicy(source="")
+        return KnownPolicy(source="", recipes=recipes)
     from wheelfarm.toml_table import read_text
 
-    return KnownPolicy(source=read_text(settings.policy))
+    return KnownPolicy(source=read_text(settings.policy), recipes=recipes)
 
 
 def remembered_policy(folder: Path) -> KnownPolicy | None:
@@ -59,7 +64,8 @@ def remembered_policy(folder: Path) -> KnownPolicy | None:
     path = folder / "policy.json"
     with suppress(OSError, ValueError, LookupError, TypeError):
         if 0 <= time.time() - path.stat().st_mtime <= _AGE_S:
-            return KnownPolicy(source=str(json.loads(path.read_text())["source"]))
+            told = json.loads(path.read_text())
+            return KnownPolicy(source=str(told["source"]), recipes=str(told["recipes"]))
     return None
 
 
@@ -68,14 +74,24 @@ def ask_policy(farm: "Farm", folder: Path, settings: "Settings") -> KnownPolicy:
 
     Raises InputError when an embedded farm runs under another one than this command was given.
     """
-    policy = KnownPolicy(source=farm.policy()["source"])
+    told = farm.policy()
     if not settings.url:
-        if policy != local_policy(settings):
+        policy = local_policy(settings)
+        if policy.source != told["source"]:
             raise InputError(
                 "The farm of this store was started by a command with another policy.",
                 hint="Wait until that command has ended, or give both the same WHEELFARM_POLICY.",
             )
         return policy
+    policy = KnownPolicy(source=told["source"], recipes=told.get("recipes", ""))
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "policy.json", json.dumps({"source": policy.source}))
+    write_whole(folder / "policy.json", json.dumps({"source": policy.source, "recipes": policy.recipes}))
     return policy
+
+
+def _digest_of_files(folder: Path) -> str:
+    """The digest of a folder's recipes and patches; "" where it can't be read, which the services will tell."""
+    with suppress(OSError):
+        paths = sorted(path for path in folder.iterdir() if path.suffix in (".toml", ".patch"))
+        return digest_of([[path.name, sha256_of_file(path)] for path in paths])
+    return ""

@@ -1,5 +1,6 @@
 """The recipe book: every recipe of the farm, shipped or the operator's, in the store for services and workers alike."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -58,6 +59,12 @@ class RecipeBook:
             self._entries = {name: _parsed(value) for name, value in json.loads(data).items()}
             self._read = data
         return self._entries
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all recipes as they are now."""
+        self.entries()
+        return hashlib.sha256(self._read).hexdigest()
 
     def recipe_for(self, sdist: Sdist, python_version: str) -> Recipe:
         """What applies to an sdist on a Python; a recipe that asks for nothing where there is none."""

@@ -27,8 +27,8 @@ _RECIPE = {
 }
 _POLICY = {
     "type": "object",
-    "properties": {"origin": str, "source": str, "sha256": str},
-    "required": ["origin", "source", "sha256"],
+    "properties": {"origin": str, "source": str, "sha256": str, "recipes": str},
+    "required": ["origin", "source", "sha256", "recipes"],
 }
 
 
@@ -53,7 +53,7 @@ def wheel_operations(store: Store, recipes: RecipeBook, curation: Curation, tena
             name="policy",
             path="/policy",
             endpoint=endpoints.policy,
-            told="The policy file: what may enter the farm. All is empty where there is none.",
+            told="The policy file: what may enter the farm, empty where there is none; the digest of the recipes.",
             answers={200: Answer(told="The policy.", shape=_POLICY)},
         ),
         Operation(
@@ -94,7 +94,8 @@ class _Endpoints:
 
     def policy(self, _: HttpRequest) -> Response:
         file = self.policies.file
-        return JSONResponse({"origin": file.origin, "source": file.source, "sha256": self.policies.sha256})
+        told = {"origin": file.origin, "source": file.source, "sha256": self.policies.sha256}
+        return JSONResponse({**told, "recipes": self.recipes.digest})
 
     def list_recipes(self, _: HttpRequest) -> Response:
         entries = self.recipes.entries()

@@ -47,7 +47,7 @@ def test_changed_recipe_builds_anew_under_a_name_of_its_own_and_an_equal_one_doe
     home.upstream.add(Project(name="app", build_code=write))
     for mode in ("a", "b", "b"):
         settings = write_recipe(home, f'environment = {{ APP_MODE = "{mode}" }}\n')
-        assert home.run("build", "app", "--upgrade", environment=settings).code == 0
+        assert home.run("build", "app", environment=settings).code == 0
 
     assert home.wheel_names() == ["app-1.0-1-py3-none-any.whl", "app-1.0-2-py3-none-any.whl"]
 
@@ -56,7 +56,7 @@ def test_changed_limits_do_not_build_anew(home: Home) -> None:
     home.upstream.add(Project(name="app"))
     for seconds in (100, 200):
         settings = write_recipe(home, f"limits = {{ timeout-s = {seconds} }}\n")
-        assert home.run("build", "app", "--upgrade", environment=settings).code == 0
+        assert home.run("build", "app", environment=settings).code == 0
 
     assert len(home.build_logs()) == 1
 
