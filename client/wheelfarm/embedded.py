@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from wheelfarm.errors import FarmUnavailable, WheelfarmError, error_from_json
+from wheelfarm.known_policy import local_recipes
 from wheelfarm.parts import environment_of, is_installed
 from wheelfarm.settings import Settings
 
@@ -107,9 +108,11 @@ def attached_if_running(settings: Settings) -> Iterator[EmbeddedFarm | None]:
 
 
 def rules_of(settings: Settings) -> dict[str, str]:
-    """The settings that decide what the farm of a store may take from where, and how it builds."""
+    """The settings that decide what the farm of a store may take from where, and how it builds; with the contents of
+    recipes, which a farm reads as it starts."""
     environment = environment_of(settings)
-    return {name: environment.get(name, "") for name in _RULES}
+    rules = {name: environment.get(name, "") for name in _RULES}
+    return {**rules, "WHEELFARM_RECIPES": rules["WHEELFARM_RECIPES"] + local_recipes(settings)}
 
 
 def _greeted(connection: socket.socket, rules: Mapping[str, str] | None = None) -> EmbeddedFarm | None:

@@ -51,12 +51,22 @@ class KnownPolicy:
 
 def local_policy(settings: "Settings") -> KnownPolicy:
     """The policy of an embedded farm that these settings start."""
-    recipes = _digest_of_files(settings.recipes) if settings.recipes.name else ""
+    recipes = local_recipes(settings)
     if not settings.policy.name:
         return KnownPolicy(source="", recipes=recipes)
     from wheelfarm.toml_table import read_text
 
     return KnownPolicy(source=read_text(settings.policy), recipes=recipes)
+
+
+def local_recipes(settings: "Settings") -> str:
+    """The digest of the recipes and patches of that farm's operator; "" where there are none, or where they can't be
+    read, which the services will tell."""
+    with suppress(OSError):
+        found = settings.recipes.iterdir() if settings.recipes.name else ()
+        paths = sorted(path for path in found if path.suffix in (".toml", ".patch"))
+        return digest_of([[path.name, sha256_of_file(path)] for path in paths]) if paths else ""
+    return ""
 
 
 def remembered_policy(folder: Path) -> KnownPolicy | None:
@@ -87,11 +97,3 @@ def ask_policy(farm: "Farm", folder: Path, settings: "Settings") -> KnownPolicy:
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "policy.json", json.dumps({"source": policy.source, "recipes": policy.recipes}))
     return policy
-
-
-def _digest_of_files(folder: Path) -> str:
-    """The digest of a folder's recipes and patches; "" where it can't be read, which the services will tell."""
-    with suppress(OSError):
-        paths = sorted(path for path in folder.iterdir() if path.suffix in (".toml", ".patch"))
-        return digest_of([[path.name, sha256_of_file(path)] for path in paths])
-    return ""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Home
+from tests.acceptance.conftest import Home, held_farm
 from tests.support.projects import Project
 
 REASON = 'reason = "The test says so."\n'
@@ -50,6 +50,16 @@ def test_changed_recipe_builds_anew_under_a_name_of_its_own_and_an_equal_one_doe
         assert home.run("build", "app", environment=settings).code == 0
 
     assert home.wheel_names() == ["app-1.0-1-py3-none-any.whl", "app-1.0-2-py3-none-any.whl"]
+
+
+def test_farm_that_read_a_recipe_before_it_was_changed_is_not_used(home: Home) -> None:
+    home.upstream.add(Project(name="app"))
+    home.settings |= write_recipe(home, 'environment = { APP_MODE = "a" }\n')
+    with held_farm(home):
+        assert home.run("build", "app").code == 0
+        write_recipe(home, 'environment = { APP_MODE = "b" }\n')
+        done = home.run("build", "app")
+    assert (done.code, "another WHEELFARM_RECIPES" in done.err) == (30, True), done.err
 
 
 def test_changed_limits_do_not_build_anew(home: Home) -> None:

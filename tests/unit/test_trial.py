@@ -31,3 +31,11 @@ def test_what_is_not_there_or_in_another_version_is_told() -> None:
 
 def test_metadata_that_cannot_be_read_requires_nothing() -> None:
     assert run_requirements(metadata("???", "a @ b c"), {}, TARGET) == ([], [])
+
+
+def test_metadata_that_asks_for_very_much_is_looked_at_in_bounds() -> None:
+    tool = make_built_wheel("tool")
+    extras = [f"tool[e{number}]" for number in range(5000)]
+    built_with = {tool: metadata(*(f"absent{number}" for number in range(5000)))}
+    found, without = run_requirements(metadata(*extras), built_with, TARGET)
+    assert (found, len(without)) == ([tool], 2000)

@@ -33,7 +33,7 @@ from wheelfarm_workers.plan import PlannedBuild
 from wheelfarm_workers.sandbox import Mount
 from wheelfarm_workers.wheel_check import CheckedWheel
 
-_SHOWN, _MOST = 500, 2000
+_SHOWN, _MOST, _MOST_EXTRAS = 500, 2000, 100
 _WITH_LIBRARY = "Give the target the package that has it (wheelfarm target add … --package), or link it in by a recipe."
 _REMEDIES = (
     ("cannot open shared object file", _WITH_LIBRARY),
@@ -143,20 +143,23 @@ def run_requirements(
     and the requirements that none of them satisfies."""
     environment = marker_environment(target)
     wheels = {wheel.name: wheel for wheel in built_with}
+    lines = {wheel: wheel_metadata(told).requires_dist[:_MOST] for wheel, told in built_with.items()}
+    own = wheel_metadata(metadata).requires_dist[:_MOST]
     found: list[BuiltWheel] = []
     without: list[str] = []
-    todo = [(metadata, "")]
-    for told, extra in todo:  # grows on the way
-        for line in wheel_metadata(told).requires_dist:
+    todo: list[tuple[BuiltWheel | None, str]] = [(None, "")]
+    for one, extra in todo:  # grows on the way, in bounds: whoever wrote the metadata says what it takes
+        for line in lines[one] if one else own:
             if not applies(line, extra, environment):
                 continue
             requirement = Requirement(line)
             wheel = wheels.get(normalized(requirement.name))
             if wheel is None or not requirement.specifier.contains(wheel.version, prereleases=True):
-                without.append(line)
+                without.append(line[:_SHOWN])
                 continue
-            wanted = ((built_with[wheel], normalized(name)) for name in ("", *sorted(requirement.extras)))
-            todo += [one for one in wanted if one not in todo]
+            extras = ("", *sorted(requirement.extras)[:_MOST_EXTRAS])
+            wanted = [(wheel, normalized(name) if name else "") for name in extras]
+            todo += [pair for pair in wanted if pair not in todo][: _MOST_EXTRAS - len(todo)]
             found += [wheel] if wheel not in found else []
     return found, sorted(set(without))
 
