@@ -22,6 +22,16 @@ def source(name: str, declared: str = "", code: str = "") -> str:
     return MODULE % (declared, name, name, code)
 
 
+CALLER = """
+import os, subprocess, sys
+
+def main():
+    for name in ("tool", "tool-script"):
+        said = subprocess.check_output([name, "asked"], text=True, env={**os.environ, "OWN": "yes"})
+        assert said.split() == ["yes", sys.prefix, "asked"], said
+    isolated = subprocess.check_output(["python", "-I", "-c", "import caller, tool, sys; print(sys.prefix)"], text=True)
+    assert isolated.strip() == sys.prefix, isolated
+"""
 PROJECTS = (
     Project(name="sound", extension=source("sound")),
     # its source names what no library has: it compiles, and could never be loaded
@@ -59,8 +69,34 @@ subprocess.check_call(["gcc", "-shared", "-fPIC", "kept.c", "-o", "libkept.so"])
         build_requires=["pure"],
     ),
     Project(name="left"),
+    # its commands are those that an installer makes of what a wheel has: an entry point, and a script as it is
+    Project(
+        name="tool",
+        modules={
+            "tool.py": "import os, sys\ndef main():\n    print(os.environ.get('OWN'), sys.prefix, *sys.argv[1:])\n",
+            "tool-1.0.dist-info/entry_points.txt": "[console_scripts]\ntool = tool:main\n",
+            "tool-1.0.data/scripts/tool-script": "#!python\nimport tool, sys\nsys.exit(tool.main())\n",
+            "tool-1.0.data/data/share/tool.txt": "told\n",
+        },
+    ),
+    # what it was built with and requires has its commands there, too
+    Project(
+        name="caller",
+        modules={
+            "caller.py": CALLER,
+            "caller-1.0.dist-info/entry_points.txt": "[console_scripts]\ncall = caller:main\n",
+        },
+        requires_dist=["tool"],
+        build_requires=["tool"],
+    ),
+    Project(name="commandless"),
+    Project(name="malformed", modules={"malformed-1.0.dist-info/entry_points.txt": "[console_scripts]\nmal = :\n"}),
 )
 RECIPES = {
+    "tool": 'test = { command = ["tool", "--version"] }',
+    "caller": 'test = { command = ["call"] }',
+    "malformed": 'test = { command = ["mal"] }',
+    "commandless": 'test = { command = ["commandless", "--version"] }',
     "left-alone": "test = { load = false }",
     "unimportable": 'test = { import = ["unimportable"] }',
     "tested": 'test = { command = ["python", "-m", "tested"] }',
@@ -93,7 +129,7 @@ def trials(home: Home) -> dict[str, Mapping[str, Any]]:
 
 def test_wheels_that_cannot_be_used_are_refused_with_the_reason(tried: tuple[Home, Any]) -> None:
     failed = {one["sdist"].partition("==")[0]: one for one in tried[1]["failed"]}
-    assert sorted(failed) == ["failing", "stranded", "unimportable", "unlinked"]
+    assert sorted(failed) == ["commandless", "failing", "malformed", "stranded", "unimportable", "unlinked"]
     assert {one["error"] for one in failed.values()} == {"broken-wheel"}
     assert "its module unlinked_c fails to load: unlinked_c" in failed["unlinked"]["message"]
     assert "undefined symbol: left_out" in failed["unlinked"]["message"]
@@ -102,15 +138,19 @@ def test_wheels_that_cannot_be_used_are_refused_with_the_reason(tried: tuple[Hom
     assert "No module named 'tested_by_none'" in failed["unimportable"]["message"]
     assert "python -m failing ended with status 3" in failed["failing"]["message"]
     assert "told by the test" in failed["failing"]["log_tail"]
+    assert "was built and can't be installed" in failed["malformed"]["message"]
+    assert "neither the wheel nor the target has a command commandless" in failed["commandless"]["log_tail"]
 
 
 def test_what_was_seen_of_a_wheel_stands_in_its_provenance(tried: tuple[Home, Any]) -> None:
     seen = trials(tried[0])
-    assert sorted(seen) == ["crashes", "excused", "left", "left-alone", "pure", "sound", "tested", "user", "wants"]
+    names = ["caller", "crashes", "excused", "left", "left-alone", "pure", "sound", "tested", "tool", "user", "wants"]
+    assert sorted(seen) == names
     nothing = {"loaded": 0, "imported": [], "command": [], "unproven": [], "without": []}
     assert [seen[name] for name in ("left", "left-alone", "pure")] == [None] * 3
     assert seen["sound"] == seen["wants"] == {**nothing, "loaded": 1}
     assert seen["tested"] == {**nothing, "command": ["python", "-m", "tested"]}
+    assert (seen["tool"]["command"], seen["caller"]["command"]) == (["tool", "--version"], ["call"])
     assert (seen["user"]["imported"], seen["user"]["without"]) == (["pure"], ["left"])
     assert seen["user"]["unproven"] == [["user", "ModuleNotFoundError: No module named 'left'"]]
     assert (seen["excused"]["loaded"], seen["excused"]["without"]) == (0, ["sound"])
@@ -125,7 +165,8 @@ def test_why_tells_what_was_tried(tried: tuple[Home, Any]) -> None:
 
 def test_wheels_are_tried_without_a_sandbox_too(tried: tuple[Home, Any]) -> None:
     home, _ = tried
-    done = home.run("build", "--keep-going", "--json", "--sandbox", "none", "sound", "user", "unlinked")
+    done = home.run("build", "--keep-going", "--json", "--sandbox", "none", "sound", "user", "unlinked", "caller")
     assert (done.code, [one["sdist"] for one in done.json["failed"]]) == (26, ["unlinked==1.0"]), done.err
     assert "undefined symbol: left_out" in done.json["message"]
-    assert [wheel["name"] for wheel in done.json["wheels"] if wheel["name"] != "left"] == ["pure", "sound", "user"]
+    built = {wheel["name"] for wheel in done.json["wheels"]}
+    assert built - {"left"} == {"caller", "pure", "sound", "tool", "user"}

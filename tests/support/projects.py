@@ -41,7 +41,9 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     name = stem + "-" + tag + ".whl"
     with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
         for path, data in files.items():
-            wheel.writestr(zipfile.ZipInfo(path, (2020, 9, 13, 12, 26, 40)), data)
+            entry = zipfile.ZipInfo(path, (2020, 9, 13, 12, 26, 40))
+            entry.external_attr = 0o100755 << 16 if ".data/scripts/" in path else 0
+            wheel.writestr(entry, data)
     return name
 
 def compiled(files):

@@ -96,6 +96,10 @@ class Builder:
         trees = self._trees.trees(wheels, target, hold, for_s=_NOT_YET_STARTED_S + limits.wall_s)
         return compose(trees, target, write_configuration(target, self._cache))
 
+    def libraries(self, target: Target, hold: Hold) -> Path:
+        """The folder of the driver's libraries, compiled for a target's interpreter."""
+        return self._trees.driver(target, hold.cancelled).folder / "lib"
+
     def prepare(self, target: Target) -> None:
         """Begin what every build for a target needs first."""
         self._trees.prepare(target)

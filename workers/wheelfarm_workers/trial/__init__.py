@@ -83,6 +83,7 @@ class Trials:
         built_with = [required.wheel for required in planned.plan.requirements]
         beside, without = run_requirements(checked.metadata, self._told_by(built_with), staged.target)
         task = {
+            "filename": checked.filename,
             "load": loads,
             "imports": test.imports,
             "command": test.command,
@@ -91,6 +92,11 @@ class Trials:
             "site_packages": staged.target.site_packages,
         }
         told = self._run(planned, checked, beside, task, hold)
+        if said := told.get("uninstallable"):
+            raise BrokenWheel(
+                f"The wheel of {staged.job.sdist} was built and can't be installed: {str(said)[:_SHOWN]}",
+                hint="Nothing was published. What its backend wrote is wrong: a recipe's patch mends that.",
+            )
         trial = Trial(
             loaded=len(list(_strings(told.get("loaded")))),
             imported=tuple(_strings(told.get("imported"))),
@@ -118,7 +124,8 @@ class Trials:
             limits=limits,
             mounts=(
                 Mount(source=self._tools.folder, target=MOUNTED_AT),
-                Mount(source=checked.path, target="/in/wheel"),
+                Mount(source=self._builder.libraries(target, hold), target="/in/lib"),
+                Mount(source=checked.path, target=f"/in/{checked.filename}"),
                 *environment.mounts,
             ),
             directories=environment.directories,

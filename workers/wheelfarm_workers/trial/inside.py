@@ -10,13 +10,14 @@ import importlib.machinery
 import json
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import traceback
-import zipfile
 
 ROOT = os.environ.pop("WHEELFARM_ROOT")
+LIBRARIES = ROOT + "/in/lib"
 RESULT_FD = int(os.environ.pop("WHEELFARM_RESULT_FD"))
 TASK = json.load(sys.stdin)
 PREFIX = ROOT + "/build/prefix"
@@ -27,7 +28,18 @@ DIED = "its process ended with"
 
 
 def main():
-    unpack(ROOT + "/in/wheel")
+    make_environment()
+    said, _ = in_process(install, ROOT + "/in/" + TASK["filename"], seconds=0)
+    answer({"uninstallable": said} if said else tried())
+
+
+def answer(told):
+    with os.fdopen(RESULT_FD, "wb") as out:
+        out.write(json.dumps(told).encode() + b"\n")
+
+
+def tried():
+    """What was seen of the wheel, once it is installed."""
     show_beside(ROOT + "/env/" + TASK["site_packages"])
     sys.path.insert(0, SITE)
     told = {"loaded": [], "imported": [], "unproven": [], "failed": []}
@@ -38,23 +50,34 @@ def main():
         note(told, "imported", module, said, lacks and TASK["absent"])
     if TASK["command"]:
         told["status"] = run(TASK["command"])
-    with os.fdopen(RESULT_FD, "wb") as out:
-        out.write(json.dumps(told).encode() + b"\n")
+    return told
 
 
-def unpack(wheel):
-    """Lay a wheel out as it lies in an environment, without its headers."""
+def make_environment():
+    """Make an environment of the target's interpreter, like the one that this runs in, with nothing installed."""
     os.makedirs(SITE)
-    schemes = {"purelib": SITE, "platlib": SITE, "data": PREFIX, "scripts": PREFIX + "/bin"}
-    with zipfile.ZipFile(wheel) as archive:
-        for info in archive.infolist():
-            top, _, rest = info.filename.partition("/")
-            if not top.endswith(".data"):
-                archive.extract(info, SITE)
-                continue
-            scheme, _, info.filename = rest.partition("/")
-            if scheme in schemes and info.filename:
-                archive.extract(info, schemes[scheme])
+    os.mkdir(PREFIX + "/bin")
+    shutil.copyfile(ROOT + "/env/pyvenv.cfg", PREFIX + "/pyvenv.cfg")
+    for name in ("python", "python3"):
+        os.symlink(os.readlink(ROOT + "/env/bin/" + name), PREFIX + "/bin/" + name)
+
+
+def install(wheel):
+    """Install a wheel there as an installer does, with the scripts of its entry points; what is said against that."""
+    sys.path.insert(0, LIBRARIES)
+    from installer import install
+    from installer.destinations import SchemeDictionaryDestination
+    from installer.sources import WheelFile
+
+    python, headers = PREFIX + "/bin/python", PREFIX + "/include"
+    scheme = {"purelib": SITE, "platlib": SITE, "data": PREFIX, "scripts": PREFIX + "/bin", "headers": headers}
+    try:
+        with WheelFile.open(wheel) as source:
+            install(source, SchemeDictionaryDestination(scheme, python, "posix", overwrite_existing=True), {})
+    except Exception as error:
+        traceback.print_exc()
+        return "%s: %s" % (type(error).__name__, error), False
+    return "", False
 
 
 def show_beside(installed):
@@ -138,12 +161,13 @@ def is_here(top):
     return any(name.partition(".")[0] == top for name in os.listdir(SITE))
 
 
-def in_process(act, *words):
-    """What an action returns, done in a process of its own; how that ended where it did not come to its end."""
+def in_process(act, *words, seconds=SECONDS):
+    """What an action returns, done in a process of its own; how that ended where it did not come to its end. With 0
+    seconds it may take as long as all of this."""
     path = ROOT + "/build/told"
     pid = os.fork()
     if not pid:
-        signal.alarm(SECONDS)
+        signal.alarm(seconds)
         os.close(RESULT_FD)
         told = act(*words)
         with open(path, "w") as file:
@@ -163,11 +187,17 @@ def in_process(act, *words):
 
 
 def run(command):
-    """The status of a command that finds the wheel installed; it runs in an empty folder."""
+    """The status of a command of that environment; it runs in an empty folder."""
     folder = ROOT + "/build/test"
     os.mkdir(folder)
+    path = PREFIX + "/bin:" + os.environ["PATH"]
+    program = shutil.which(command[0], path=path)
+    if program is None:
+        print("wheelfarm: neither the wheel nor the target has a command %s" % command[0], file=sys.stderr)
+        return 127
     try:
-        return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": SITE}).returncode
+        environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": PREFIX}
+        return subprocess.run([program, *command[1:]], cwd=folder, env=environment).returncode
     except OSError as error:
         print("wheelfarm: %s" % error, file=sys.stderr)
         return 127
