@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,41 @@ def test_boto3_is_imported_for_buckets_alone(tmp_path: Path) -> None:
         "print('boto3' in sys.modules or 'botocore' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_folders_that_have_long_been_empty_are_swept(directory: DirectoryStore, root: Path) -> None:
+    for key in ("a/b/c", "d/e", "f/g/h"):
+        directory.put(key, b"old")
+        os.utime(root / key, (1, 1))
+        assert key == "d/e" or directory.delete_older(key, 2)
+    for folder in ("a/b", "a", "d"):
+        os.utime(root / folder, (1, 1))
+    assert directory.sweep(2) == 0
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_dir()) == [
+        "a",
+        "d",
+        "f",
+        "f/g",
+    ]
+
+
+def test_what_is_put_while_its_folder_is_swept_away_is_there(directory: DirectoryStore, root: Path) -> None:
+    done = threading.Event()
+
+    def sweep() -> None:
+        while not done.is_set():
+            for name in ("a", "quarantine"):
+                with suppress(OSError):
+                    (root / name).rmdir()
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for number in range(20):
+            directory.put("quarantine/x", b"%d" % number)
+            directory.move("quarantine/x", "a/b")
+            assert directory.get("a/b") == b"%d" % number
+            directory.delete("a/b")
+    finally:
+        done.set()
+        sweeper.join()

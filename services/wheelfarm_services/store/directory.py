@@ -163,10 +163,12 @@ class DirectoryStore:
 
     def move(self, key: str, to: str) -> None:
         source, target = self._path(key), self._path(to)
-        with self._reported(key), suppress(FileNotFoundError, NotADirectoryError):
+        with self._reported(key), suppress(NotADirectoryError):
             self._require_root()
-            self._make_folder(target.parent)
-            source.replace(target)
+            while source.exists():
+                with suppress(FileNotFoundError):  # moved by another, or the folder was swept away meanwhile
+                    self._make_folder(target.parent)
+                    source.replace(target)
 
     def sweep(self, before: float) -> int:
         removed = 0
@@ -181,6 +183,10 @@ class DirectoryStore:
                     else:
                         path.unlink()
                     removed += 1
+            for parent, _, _ in os.walk(self.root, topdown=False, onerror=_fail):
+                with suppress(OSError):  # it holds something, or a writer was faster
+                    if parent != str(self.root) and os.stat(parent).st_mtime < before:  # noqa: PTH116
+                        os.rmdir(parent)  # noqa: PTH106
         return removed
 
     def now(self) -> float:
@@ -199,10 +205,7 @@ class DirectoryStore:
     @contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[Path]:
         """A durable temporary file beside the object's place, removed when it was not moved."""
-        self._require_root()
-        folder = self._path(key).parent
-        self._make_folder(folder)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=_NEW)
+        descriptor, name = self._begun(self._path(key).parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -211,6 +214,14 @@ class DirectoryStore:
             yield Path(name)
         finally:
             Path(name).unlink(missing_ok=True)
+
+    def _begun(self, folder: Path) -> tuple[int, str]:
+        """A new file in a folder, which is made as often as a sweep takes it away meanwhile."""
+        while True:
+            self._require_root()
+            with suppress(FileNotFoundError):
+                self._make_folder(folder)
+                return tempfile.mkstemp(dir=folder, prefix=_NEW)
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
