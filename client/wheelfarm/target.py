@@ -46,6 +46,7 @@ json.dump({
 _FACTS = {"implementation", "executable", "prefix", "version", "platform", "abi", "sysconfig"}
 _PROBE_BYTES = 1 << 20
 OLDEST_PYTHON = (3, 10)  # of the driver's libraries: installer's, at present
+_HOME = re.compile(r"^\s*home\s*=\s*(\S.*?)\s*$", re.MULTILINE | re.IGNORECASE)
 _TOOLCHAIN = ("libc6", "libc6-dev", "gcc*", "g++*", "clang*", "binutils*", "make", "*-dev")
 
 
@@ -152,10 +153,11 @@ def native_tags(target: Target) -> "frozenset[Tag]":
 def host_target(python: Path, *, sandbox: str, memory: Path, patience_s: float = 20.0) -> Target:
     """The target of this machine's toolchain and `python` (a base interpreter or one of an environment).
 
-    Reading it costs two subprocesses; the answer is remembered in the folder `memory` for as long as the interpreter
-    and the list of installed packages stay the same files. Raises BadInterpreter when `python` does not run or
-    is not CPython.
+    Reading it costs two subprocesses; the answer is remembered in the folder `memory`, for all environments of an
+    interpreter, as long as that and the list of installed packages stay the same files. Raises BadInterpreter when
+    `python` does not run or is not CPython.
     """
+    python = _base_of(python)
     fingerprint = digest_of([str(python), sandbox, *map(_stamp, (python, *_watched()))])
     remembered = memory / f"{fingerprint}.json"
     with suppress(OSError, ValueError, InputError):  # what another version of the farm wrote is read anew
@@ -166,6 +168,17 @@ def host_target(python: Path, *, sandbox: str, memory: Path, patience_s: float =
     memory.mkdir(parents=True, exist_ok=True)
     write_whole(remembered, json.dumps(target.to_json()))
     return target
+
+
+def _base_of(python: Path) -> Path:
+    """The interpreter that an environment was made with, where its own is a link to that; else the one given."""
+    real = python.resolve()
+    for settings in (python.parent / "pyvenv.cfg", python.parent.parent / "pyvenv.cfg"):
+        with suppress(OSError, UnicodeDecodeError):
+            home = _HOME.search(settings.read_text())
+            base = Path(home[1] if home else "") / real.name
+            return base if base.is_absolute() and base.resolve() == real else python
+    return python
 
 
 def _read_host_target(python: Path, sandbox: str, patience_s: float) -> Target:

@@ -167,6 +167,27 @@ def test_environment_and_its_base_interpreter_are_one_target(tmp_path: Path) -> 
     assert mine.python == str(base)
 
 
+def test_environments_of_one_interpreter_ask_it_once(tmp_path: Path, interpreter: FakeInterpreter) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / "python").symlink_to(interpreter.path)
+        (tmp_path / name / "pyvenv.cfg").write_text(f"prompt = {name}\nhome = {interpreter.path.parent}\n")
+    memory = tmp_path / "memory"
+    first, second = (host_target(tmp_path / name / "bin" / "python", sandbox="none", memory=memory) for name in "ab")
+    assert (first, interpreter.times_asked) == (second, 1)
+
+
+@pytest.mark.parametrize("settings", ["", "home = elsewhere\n", "home = /no/such/folder\n", "\x00"])
+def test_environment_that_does_not_tell_its_interpreter_is_asked_itself(
+    tmp_path: Path, interpreter: FakeInterpreter, settings: str
+) -> None:
+    (tmp_path / "a" / "bin").mkdir(parents=True)
+    own = FakeInterpreter(tmp_path / "a" / "bin", version="3.11.8")
+    (tmp_path / "a" / "pyvenv.cfg").write_text(settings or f"home = {interpreter.path.parent}\n")
+    assert host_target(own.path, sandbox="none", memory=tmp_path / "memory").python_version == "3.11.8"
+    assert (own.times_asked, interpreter.times_asked) == (1, 0)
+
+
 def test_interpreter_other_than_cpython_is_refused(tmp_path: Path, interpreter: FakeInterpreter) -> None:
     interpreter.answer(implementation="pypy")
     with pytest.raises(InputError, match="pypy"):
