@@ -1,5 +1,6 @@
 """The command `wheelfarm`: verbs, results on stdout, everything else on stderr, an exit code a cause."""
 
+import gc
 import importlib
 from keyword import iskeyword
 
@@ -25,6 +26,8 @@ class _Verbs(click.Group):
         if cmd_name not in _VERBS:
             return None
         module = importlib.import_module(f"wheelfarm.commands.{cmd_name}{'_' if iskeyword(cmd_name) else ''}")
+        gc.freeze()  # what was imported stays to the end
+        gc.enable()
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
@@ -33,8 +36,3 @@ class _Verbs(click.Group):
 @click.version_option(__version__, prog_name="wheelfarm")
 def cli() -> None:
     """Install Python packages of which every part, build tools included, was built from source in a sandbox."""
-
-
-def main() -> None:
-    """The console script."""
-    cli(prog_name="wheelfarm")

@@ -1,1 +1,1 @@
-"""The verbs of the command `wheelfarm`, one module each; `wheelfarm.cli` puts them together."""
+"""The verbs of the command `wheelfarm`, one module each; `wheelfarm.verbs` puts them together."""
