@@ -1,24 +1,20 @@
 """Installing: which environment, which of its packages the farm must replace, and uv to do it, by hash, from paths."""
 
-import base64
-import csv
-import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import stat
 import subprocess
-import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from uv import find_uv_bin
 
 from wheelfarm.errors import BadInterpreter, InstallFailed, NoEnvironment
-from wheelfarm.names import normalized
+from wheelfarm.installed_files import InstalledFiles, installed_projects
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Remembered, Wheelhouse
 
@@ -91,51 +87,61 @@ def environment_to_build_for(environment: Mapping[str, str], python: str | None)
 
 
 def install(
-    remembered: Remembered, wheelhouse: Wheelhouse, environment: Environment, *, cache_dir: Path
+    remembered: Remembered, wheelhouse: Wheelhouse, environment: Environment, *, cache: Path
 ) -> tuple[BuiltWheel, ...]:
     """Install a remembered set, and nothing else, from the wheelhouse by hash; the wheels that were not there before.
 
-    What stands there with other contents than the farm's wheel, whoever installed it, is replaced. `cache_dir` is the
-    installer's, never the user's. It links files out of there, so that one which was edited in place in some
-    environment would come along: what it installed is compared with the wheels, and fetched anew where it differs.
-    Raises InstallFailed with the installer's explanation, or naming what is still not as the farm built it.
+    What stands there with other contents than the farm's wheel, whoever installed it, is replaced. `cache` is ours,
+    never that of the user's own uv. The installer links files out of its part of it, so that one which was edited in
+    place in some environment would come along: what it installed is compared with the wheels, and fetched anew where
+    it differs. Raises InstallFailed with the installer's explanation, or naming what is still not as the farm built it.
     """
-    wanted = _absent(remembered.wheels, wheelhouse, environment)
-    missing = wanted
+    files = InstalledFiles(remembered.wheels, wheelhouse, memory=cache / "installed")
+    missing = wanted = files.absent(_site_packages(environment))
     for afresh in (False, True):
         if not missing:
             return tuple(wanted)
         if afresh:  # uv trusts what it has unpacked, whatever became of it since
-            clean = [find_uv_bin(), "cache", "clean", "--no-config", "--cache-dir", str(cache_dir), "--"]
+            clean = [find_uv_bin(), "cache", "clean", "--no-config", "--cache-dir", str(cache / "uv"), "--"]
             _run_uv([*clean, *(wheel.name for wheel in missing)])
-        _run_installer(remembered.lock, missing, environment, cache_dir)
-        missing = _absent(remembered.wheels, wheelhouse, environment)
+        with _installer(remembered.lock, missing, environment, cache / "uv"):
+            files.read_wheels()
+        missing = files.absent(_site_packages(environment))
     if missing:
         names = ", ".join(f"{wheel.name} {wheel.version}" for wheel in missing)
         raise InstallFailed(f"What was installed into {environment.shown} is not what the farm built: {names}.")
     return tuple(wanted)
 
 
-def _run_installer(lock: Path, missing: Sequence[BuiltWheel], environment: Environment, cache_dir: Path) -> None:
-    """Have uv install what is missing of a lock, in the place of what is there of the same projects."""
-    present = _installed(_site_packages(environment))
+@contextmanager
+def _installer(lock: Path, missing: Sequence[BuiltWheel], environment: Environment, cache_dir: Path) -> Iterator[None]:
+    """Have uv install what is missing of a lock, in the place of what is there of the same projects, while the context
+    lasts. Raises InstallFailed."""
+    present = installed_projects(_site_packages(environment))
     command = [find_uv_bin(), "pip", "install", "--no-config", "--quiet", "--color", "never"]
     command += ["--no-index", "--no-deps", "--no-build", "--require-hashes", "--offline"]
     command += ["--python", str(environment.python), "--preview-features", "pylock"]
     command += ["--target", str(environment.directory)] if environment.directory else []
     command += [f"--reinstall-package={wheel.name}" for wheel in missing if wheel.name in present]
     command += ["--cache-dir", str(cache_dir), "--requirements", str(lock)]
-    done = _run_uv(command)
-    if done.returncode != 0:
-        raise InstallFailed(
-            f"The farm's wheels could not be installed into {environment.shown}:\n{done.stderr.strip()}"
-        )
+    with _started_uv(command) as uv:
+        yield
+        _, said = uv.communicate()
+    if uv.returncode != 0:
+        raise InstallFailed(f"The farm's wheels could not be installed into {environment.shown}:\n{said.strip()}")
+
+
+def _started_uv(command: list[str]) -> "subprocess.Popen[str]":
+    """uv without the settings of this machine's own tools: with UV_VENV_SEED it would fetch prebuilt wheels."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_", "PYTHON"))}
+    return subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _run_uv(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """uv without the settings of this machine's own tools: with UV_VENV_SEED it would fetch prebuilt wheels."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_", "PYTHON"))}
-    return subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+    """What uv did and said."""
+    with _started_uv(command) as uv:
+        said = uv.communicate()
+    return subprocess.CompletedProcess(command, uv.returncode, *said)
 
 
 def _made(venv: Path, python: str | None) -> Path:
@@ -186,58 +192,3 @@ def _site_packages(environment: Environment) -> list[Path]:
         [str(environment.python), "-I", "-S", "-c", _PATHS], capture_output=True, text=True, check=True
     )
     return list(dict.fromkeys(Path(path) for path in json.loads(done.stdout)))
-
-
-def _installed(folders: list[Path]) -> dict[str, Path]:
-    """The .dist-info directories there are, by normalised project name."""
-    found = [path for folder in folders for path in sorted(folder.glob("*.dist-info"))]
-    return {normalized(path.name.removesuffix(".dist-info").rpartition("-")[0]): path for path in found}
-
-
-def _absent(wheels: Sequence[BuiltWheel], wheelhouse: Wheelhouse, environment: Environment) -> list[BuiltWheel]:
-    """The wheels that are not installed: not every file of theirs is recorded, and there with a wheel's bytes."""
-    present = _installed(_site_packages(environment))
-    shipped = {wheel: _shipped(wheelhouse.wheel(wheel)) for wheel in wheels if wheel.name in present}
-    allowed: dict[str, set[str]] = {}  # of a file that two projects ship, either's bytes are there
-    for rows in shipped.values():
-        for name, digest in rows.items():
-            allowed.setdefault(name, set()).add(digest)
-    return [
-        wheel
-        for wheel in wheels
-        if not shipped.get(wheel) or not _is_installed(present[wheel.name], shipped[wheel], allowed)
-    ]
-
-
-def _is_installed(info: Path, shipped: Mapping[str, str], allowed: Mapping[str, Collection[str]]) -> bool:
-    try:
-        installed = _rows((info / "RECORD").read_text())
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return False
-    return all(
-        installed.get(name) == digest and _digest(info.parent / name) in allowed[name]
-        for name, digest in shipped.items()
-    )
-
-
-def _shipped(wheel: Path) -> dict[str, str]:
-    """The digests of a wheel's files that are installed as they are; none where its record can't be read."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            record = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name))
-            rows = _rows(archive.read(record).decode())
-    except (OSError, StopIteration, zipfile.BadZipFile, UnicodeDecodeError, csv.Error):
-        return {}
-    return {name: digest for name, digest in rows.items() if digest and ".data/" not in name}
-
-
-def _rows(record: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in csv.reader(io.StringIO(record)) if len(row) == 3}
-
-
-def _digest(path: Path) -> str:
-    try:
-        digest = hashlib.sha256(path.read_bytes()).digest()
-    except OSError:
-        return ""
-    return f"sha256={base64.urlsafe_b64encode(digest).decode().rstrip('=')}"

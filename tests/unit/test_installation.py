@@ -3,6 +3,7 @@ import io
 import os
 import shutil
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.support.archives import make_zip, wheel_files
 from tests.support.values import make_built_wheel, make_target
 from wheelfarm.errors import BadInterpreter, InstallFailed, NoEnvironment
 from wheelfarm.installation import Environment, environment_to_build_for, find_environment, install
+from wheelfarm.installed_files import _digest, _unchanged
 from wheelfarm.requirements import Requirements
 from wheelfarm.wheel import BuiltWheel
 from wheelfarm.wheelhouse import Remembered, Wheelhouse
@@ -148,7 +150,7 @@ class Installation:
         return self.house.remember(Requirements(lines=("app",)), make_target(), [wheel])
 
     def install(self, remembered: Remembered) -> tuple[BuiltWheel, ...]:
-        return install(remembered, self.house, self.environment, cache_dir=self.root / "cache")
+        return install(remembered, self.house, self.environment, cache=self.root / "cache")
 
 
 @pytest.fixture
@@ -201,6 +203,39 @@ def test_edit_in_one_environment_does_not_reach_the_next(installation: Installat
     installation.environment = Environment(python=Path(sys.executable), directory=installation.root / "next")
     assert installation.install(remembered) == remembered.wheels
     assert (installation.root / "next" / "app.py").read_bytes() == b"VERSION = 1\n"
+
+
+def test_edit_that_hides_by_its_times_does_not_reach_the_next_environment(installation: Installation) -> None:
+    remembered = installation.put(WHEEL)
+    installation.install(remembered)
+    time.sleep(0.05)  # a file that has just changed is not remembered
+    assert installation.install(remembered) == ()
+    module = installation.directory / "app.py"
+    before = module.stat()
+    with module.open("r+b") as file:
+        file.write(b"VERSION = 9\n")
+    os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
+    installation.environment = Environment(python=Path(sys.executable), directory=installation.root / "next")
+    assert installation.install(remembered) == remembered.wheels
+    assert (installation.root / "next" / "app.py").read_bytes() == b"VERSION = 1\n"
+
+
+def test_what_was_read_is_known_until_it_changes(installation: Installation) -> None:
+    remembered = installation.put(WHEEL)
+    installation.install(remembered)
+    time.sleep(0.05)
+    installation.install(remembered)
+    (memory,) = (installation.root / "cache" / "installed").iterdir()
+    module = installation.directory / "app.py"
+    assert _digest(str(module)) in _unchanged(memory).values()
+    (installation.root / "another").hardlink_to(module)
+    assert _unchanged(memory) == {}
+    time.sleep(0.05)
+    assert installation.install(remembered) == ()
+    assert _digest(str(module)) in _unchanged(memory).values()
+    memory.write_text(memory.read_text().replace("sha256=", "sha256=x"))
+    assert _unchanged(memory) == {}
+    assert installation.install(remembered) == ()
 
 
 def test_file_that_two_projects_ship_may_be_either_ones(installation: Installation) -> None:

@@ -37,7 +37,7 @@ def install_command(asked: Asked, venv: Path | None, target_dir: Path | None, **
         _require_fit(command, found.wheels, target, environment)
         command.enter("installing")
         with span("install"):
-            new = install(found, command.wheelhouse, environment, cache_dir=command.settings.cache / "uv")
+            new = install(found, command.wheelhouse, environment, cache=command.settings.cache)
         command.reporter.say(
             f"installed {len(new)} of {len(found.wheels)} packages into {environment.shown} in {seconds_since(start)}"
             if new
