@@ -29,6 +29,7 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from wheelfarm.digest import digest_of
 from wheelfarm.errors import InputError
@@ -176,6 +177,14 @@ class ProjectRecipes:
         for recipe in holding:
             merged = merged.merged(recipe)
         return merged
+
+    def system_packages(self, python_version: str) -> set[tuple[str, ...]]:
+        """The sets of packages that versions of the project ask for on a Python: by the versions that rules name, what
+        comes next to each, and the lowest and the highest of all."""
+        parts = [part for rule in self.rules for part in rule.versions if part.operator != "==="]
+        named = {Version(part.version.removesuffix(".*")) for part in parts}
+        tried = {"0", "9999!0", *map(str, named), *(f"{version.base_version}.0.0.0.1" for version in named)}
+        return {self.recipe_for(version, python_version).system_packages for version in tried} - {()}
 
 
 def read_recipe_file(path: Path) -> ProjectRecipes:

@@ -280,6 +280,20 @@ def asking_for(farm: Home, project: str, package: str) -> dict[str, str]:
     return {"WHEELFARM_RECIPES": str(folder)}
 
 
+def test_packages_that_the_root_filesystem_has_need_nothing_made(farm: Home) -> None:
+    farm.upstream.add(Project(name="content"))
+    none = farm.run("target", "derive", "debian12")
+    assert (none.code, none.out) == (0, "No recipe of the farm asks for system packages.\n"), none.err
+    settings = asking_for(farm, "content", "libc6-dev")
+    try:
+        made = farm.run("target", "derive", "debian12", environment=settings)
+        assert (made.code, "its root filesystem has them already" in made.out) == (0, True), made.err
+        done = farm.run("build", "content", "--target", "debian12", "--out", "content", environment=settings)
+        assert done.code == 0, done.err
+    finally:
+        shutil.rmtree(farm.root / "recipes")
+
+
 def test_build_whose_system_packages_nobody_has_made_ahead_fails_with_the_command_that_does(farm: Home) -> None:
     farm.upstream.add(Project(name="asking"))
     settings = asking_for(farm, "asking", "libyaml-dev")
@@ -308,8 +322,8 @@ def test_package_that_a_recipe_asks_for_is_installed_once_beside_the_targets_own
     base = next((definitions(farm) / "roots").glob("*.tar"))
     name = f"given-{sandbox}"
     add(farm, name, base, "--sandbox", sandbox)
-    made = farm.run("target", "derive", name, "--package", "libyaml-dev")
-    assert made.code == 0, made.err
+    made = farm.run("target", "derive", name, environment=settings)
+    assert (made.code, "libyaml-dev: sha256:" in made.out) == (0, True), made.err
     roots = sorted((definitions(farm) / "roots").iterdir())
     again = farm.run("target", "derive", name, "--package", "libyaml-dev")
     assert (again.out, sorted((definitions(farm) / "roots").iterdir())) == (made.out, roots)

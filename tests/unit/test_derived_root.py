@@ -4,7 +4,7 @@ import pytest
 
 from wheelfarm.derived_root import DerivedRoot, derived_of, find_derived
 from wheelfarm.errors import InputError, SystemPackagesMissing
-from wheelfarm_workers.debian_packages import require_installed
+from wheelfarm_workers.debian_packages import lacking, require_installed
 from wheelfarm_workers.root_derivation import derive_root
 from wheelfarm_workers.roots import Roots
 
@@ -45,3 +45,13 @@ def test_packages_of_the_machine_itself_are_looked_for(tmp_path: Path, monkeypat
     with pytest.raises(SystemPackagesMissing, match="asks for libyaml-dev, which") as error:
         require_installed(["libffi-dev", "libyaml-dev"])
     assert "apt-get install libyaml-dev" in error.value.hint
+
+
+def test_packages_that_a_root_filesystem_has_are_known_by_its_dpkg(tmp_path: Path) -> None:
+    assert lacking(tmp_path, ["zlib1g-dev", "libyaml-dev"]) == ("libyaml-dev", "zlib1g-dev")
+    status = tmp_path / "var/lib/dpkg/status"
+    status.parent.mkdir(parents=True)
+    entry = "Package: {}\nStatus: {}\nVersion: 1\n\n"
+    told = [("zlib1g-dev", "install ok installed"), ("libffi-dev", "deinstall ok config-files")]
+    status.write_text("".join(entry.format(*one) for one in told))
+    assert lacking(tmp_path, ["zlib1g-dev", "libffi-dev"]) == ("libffi-dev",)

@@ -191,3 +191,29 @@ def test_system_packages_of_rules_that_hold_are_joined_and_change_the_digest() -
 def test_name_that_is_no_package_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="'system-packages'"):
         parse(rule(f'system-packages = ["{name}"]'))
+
+
+def test_sets_of_packages_are_found_whatever_versions_ask_for_them() -> None:
+    text = """
+project = "x"
+[[recipe]]
+reason = "r"
+versions = ">=2,<4"
+system-packages = ["libb"]
+[[recipe]]
+reason = "r"
+versions = ">3"
+system-packages = ["liba"]
+[[recipe]]
+reason = "r"
+versions = "==1.*"
+python = ">=3.12"
+system-packages = ["libc"]
+[[recipe]]
+reason = "r"
+versions = "==5.1"
+limits = { cores = 1 }
+"""
+    recipes = parse_recipes(text, origin="x.toml", patches={})
+    assert recipes.system_packages("3.11.2") == {("libb",), ("liba", "libb"), ("liba",)}
+    assert recipes.system_packages("3.12.0") == {("libb",), ("liba", "libb"), ("liba",), ("libc",)}

@@ -1,17 +1,20 @@
 """Which Debian package has a header, library, program, pkg-config or CMake package that a build misses, and whether
-packages are installed on this machine."""
+packages are installed on this machine, or in a root filesystem."""
 
+import re
 import shutil
 import subprocess
 import tomllib
 from collections.abc import Collection
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 from wheelfarm.errors import SystemPackagesMissing
 
 Sort = Literal["headers", "libraries", "tools", "pkg-config", "cmake"]
+_INSTALLED = re.compile(r"^Package: (\S+)\nStatus: \S+ ok installed$", re.MULTILINE)
 _SORTS: tuple[Sort, ...] = ("headers", "libraries", "tools", "pkg-config", "cmake")
 
 
@@ -43,6 +46,18 @@ def require_installed(packages: Collection[str]) -> None:
             f"A recipe asks for {', '.join(absent)}, which the worker's machine does not have.",
             hint=f"On it: apt-get install {' '.join(absent)}; then again, with --retry",
         )
+
+
+def lacking(root: Path, packages: Collection[str]) -> tuple[str, ...]:
+    """Those of the packages that the system at `root` does not have, sorted; all of them where it is not dpkg's."""
+    status = root / "var/lib/dpkg/status"
+    known = _installed(status, status.stat().st_mtime_ns) if status.is_file() else frozenset[str]()
+    return tuple(sorted(set(packages) - known))
+
+
+@lru_cache(maxsize=8)
+def _installed(status: Path, changed_ns: int) -> frozenset[str]:
+    return frozenset(_INSTALLED.findall(status.read_text(errors="replace")))
 
 
 @cache

@@ -13,7 +13,7 @@ from wheelfarm.recipe import RecipeLimits
 from wheelfarm.target import Target, host_target
 from wheelfarm.target_definition import TargetDefinition, read_definitions, unknown_target
 from wheelfarm_workers.cache_bound import use
-from wheelfarm_workers.debian_packages import require_installed
+from wheelfarm_workers.debian_packages import lacking, require_installed
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.machines import require_runnable
 from wheelfarm_workers.roots import Roots
@@ -75,7 +75,8 @@ class Grounds(Protocol):
         ...
 
     def derived(self, target: Target, packages: Collection[str]) -> str:
-        """The sha256 of the root filesystem that has what a target's has, and packages beside; "" for the target's own.
+        """The sha256 of the root filesystem that has what a target's has, and packages beside; "" for the target's own,
+        also where that has them.
 
         Raises SystemPackagesMissing where there is none, or where this machine's own /usr lacks one of them.
         """
@@ -152,8 +153,9 @@ class DefinedGrounds:
         if not target.root:
             require_installed(packages)
             return ""
-        if (found := find_derived(self._definitions.folder, target.root, packages)) is None:
-            wanted = sorted(packages)
+        if not (wanted := lacking(self._roots.root(target.root, for_s=DAY_S).folder, packages)):
+            return ""
+        if (found := find_derived(self._definitions.folder, target.root, wanted)) is None:
             command = f"wheelfarm target derive {target.name} --package {' --package '.join(wanted)}"
             raise SystemPackagesMissing(
                 f"A recipe asks for {', '.join(wanted)}, which the system of {target.name} has not been given.",

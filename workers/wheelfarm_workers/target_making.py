@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from wheelfarm.target_definition import TargetDefinition, parse_definition, read
 from wheelfarm_services.refusal import refuse
 from wheelfarm_services.store import open_store
 from wheelfarm_services.targets import define
+from wheelfarm_workers.debian_packages import lacking
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.grounds import Ground, ground_of
 from wheelfarm_workers.machines import machine_of
@@ -66,7 +67,7 @@ def add(name: str, draft: str, arch: str, python: str, interpreter: str, no_chec
             partial = path.with_name(f".{name}.{os.getpid()}.new")
             partial.write_text(definition.to_toml())
             partial.replace(path)
-        _tell(target, f"defined in {path}", as_json=as_json)
+        _tell(target, [f"defined in {path}"], as_json=as_json)
     except WheelfarmError as error:
         refuse(error, as_json=as_json)
 
@@ -82,32 +83,47 @@ def check(name: str, as_json: bool) -> None:
         target = _target(definition, settings)
         with _back_ends(settings) as back_ends:
             check_target(target, _ground(target, definition, settings, back_ends))
-        _tell(target, "builds and loads C extensions", as_json=as_json)
+        _tell(target, ["builds and loads C extensions"], as_json=as_json)
     except WheelfarmError as error:
         refuse(error, as_json=as_json)
 
 
 @main.command()
 @click.argument("name")
-@click.argument("packages", nargs=-1, required=True)
+@click.argument("sets", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True)
-def derive(name: str, packages: tuple[str, ...], as_json: bool) -> None:
-    """Install packages beside what a target's root filesystem has, and see that it still builds."""
+def derive(name: str, sets: tuple[str, ...], as_json: bool) -> None:
+    """Make the root filesystems that have each of the sets of packages, with commas between, beside what a target's
+    has, and see that C extensions can still be built in them."""
     try:
         settings = Settings.from_environment(os.environ)
         definition = read_definition(settings.targets / f"{name}.toml")
+        wanted = [one.split(",") for one in sets]
         if not definition.root:
+            own = sorted({package for one in wanted for package in one})
             raise InputError(
-                f"{name} stands on this machine's own /usr.", hint=f"Instead: apt-get install {' '.join(packages)}"
+                f"{name} stands on this machine's own /usr.", hint=f"Instead: apt-get install {' '.join(own)}"
             )
         roots, target = Roots(settings.targets, settings.cache / "roots"), _target(definition, settings)
-        with roots.kept_if_well(), _back_ends(settings) as back_ends:
-            made = derive_root(settings.targets, roots, definition.root, packages)
-            check_target(target, replace(_ground(target, definition, settings, back_ends), root=roots.root(made.root)))
-            note = made.write(settings.targets)
-        _tell(target, f"{', '.join(made.packages)}: sha256:{made.root} noted in {note}", as_json=as_json)
+        told = []
+        with _back_ends(settings) as back_ends:
+            ground = _ground(target, definition, settings, back_ends)
+            system = roots.root(definition.root).folder
+            for packages in sorted({lacking(system, one) for one in wanted}):
+                told.append(_derived(packages, target, ground, roots, settings.targets))
+        _tell(target, told, as_json=as_json)
     except WheelfarmError as error:
         refuse(error, as_json=as_json)
+
+
+def _derived(packages: Sequence[str], target: Target, ground: Ground, roots: Roots, folder: Path) -> str:
+    """Make one of them; what to say of it."""
+    if not packages:
+        return "its root filesystem has them already"
+    with roots.kept_if_well():
+        made = derive_root(folder, roots, target.root, packages)
+        check_target(target, replace(ground, root=roots.root(made.root)))
+        return f"{', '.join(made.packages)}: sha256:{made.root} noted in {made.write(folder)}"
 
 
 def _defined(draft: TargetDefinition, arch: str, python: str, roots: Roots, back_ends: BackEnds) -> TargetDefinition:
@@ -188,9 +204,9 @@ def _back_ends(settings: Settings) -> Iterator[BackEnds]:
         yield found
 
 
-def _tell(target: Target, what: str, *, as_json: bool) -> None:
-    text = json.dumps({"target": target.to_json()}, indent=2)
-    click.echo(text if as_json else f"{target.name}: CPython {target.python_version}, {target.platform}: {what}")
+def _tell(target: Target, told: Sequence[str], *, as_json: bool) -> None:
+    lines = [f"{target.name}: CPython {target.python_version}, {target.platform}: {what}" for what in told]
+    click.echo(json.dumps({"target": target.to_json(), "told": list(told)}, indent=2) if as_json else "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -74,14 +74,15 @@ class Command:
             definitions = read_definitions(self.settings.targets)
             if name not in definitions:
                 raise unknown_target(name, definitions, f"This machine ({self.settings.targets})")
-            return self._defined(definitions[name])
+            return self.defined_target(definitions[name])
         served = self.targets()
         found = [target for target in served if target.name == name]
         if not found:
             raise unknown_target(name, (target.name for target in served), f"No worker of {self.settings.url}")
         return found[0]
 
-    def _defined(self, definition: "TargetDefinition") -> Target:
+    def defined_target(self, definition: "TargetDefinition") -> Target:
+        """The target of a definition, in the revision that it has now."""
         memory = self.settings.cache / "targets"
         return definition.target(lambda python: host_target(Path(python), sandbox=definition.sandbox, memory=memory))
 
@@ -93,7 +94,7 @@ class Command:
             with self.farm() as farm:
                 return farm.targets()
         definitions = read_definitions(self.settings.targets)
-        return [self._defined(definition) for definition in definitions.values()]
+        return [self.defined_target(definition) for definition in definitions.values()]
 
     @property
     def policy(self) -> "KnownPolicy":

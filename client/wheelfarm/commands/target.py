@@ -1,5 +1,6 @@
 """`wheelfarm target`: define, list, show, check and remove what wheels are built for."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -9,7 +10,7 @@ from wheelfarm.commands.command import Command, output_options, reporting, share
 from wheelfarm.derived_root import derived_of
 from wheelfarm.errors import InputError
 from wheelfarm.parts import become
-from wheelfarm.recipe import PACKAGE
+from wheelfarm.recipe import PACKAGE, parse_recipes
 from wheelfarm.target import Target
 from wheelfarm.target_definition import (
     ROOTS,
@@ -79,18 +80,38 @@ def check_command(name: str, **shared: Any) -> None:
 
 @target_command.command("derive")
 @click.argument("name")
-@click.option("--package", "packages", multiple=True, required=True, help="A system package, such as libyaml-dev.")
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    help="A system package, such as libyaml-dev.  [default: what each of the farm's recipes asks for]",
+)
 @output_options
 def derive_command(name: str, packages: tuple[str, ...], as_json: bool, quiet: bool) -> None:
-    """Make the root filesystem that has the system packages which a recipe asks for, ahead of the builds.
+    """Make the root filesystems that have the system packages which recipes ask for, ahead of the builds.
 
-    It has what the target's has, and these beside; all recipes that ask for just these share it.
+    Each has what the target's has, and one recipe's packages beside; all that ask for just these share it.
     """
     with reporting(as_json=as_json, quiet=quiet) as command:
         definition = _known(command, name)
         if wrong := [package for package in packages if not PACKAGE.fullmatch(package)]:
             raise InputError(f"{wrong[0]!r} is no name of a package.")
-        _become(command, ["derive", definition.name, *packages])
+        sets = {tuple(packages)} if packages else _asked_for(command, definition)
+        if sets:
+            _become(command, ["derive", name, *sorted(",".join(one) for one in sets)])
+        command.answer({"told": []}, ["No recipe of the farm asks for system packages."])
+
+
+def _asked_for(command: Command, definition: TargetDefinition) -> set[tuple[str, ...]]:
+    """The sets of system packages that recipes of the farm ask for on a target."""
+    python = command.defined_target(definition).python_version
+    found: set[tuple[str, ...]] = set()
+    with command.farm() as farm:
+        for project in farm.recipes():
+            told = farm.recipe(project)
+            recipes = parse_recipes(told["source"], origin=told["origin"], patches=told["patches"])
+            found |= recipes.system_packages(python)
+    return found
 
 
 @target_command.command("list")
@@ -111,15 +132,16 @@ def list_command(**shared: Any) -> None:
 @click.argument("name")
 @shared_options
 def show_command(name: str, **shared: Any) -> None:
-    """Print a target's definition and the revision that it has now."""
+    """Print a target's definition and its revision; with WHEELFARM_URL, what the workers of that farm serve."""
     with reporting(**shared) as command:
-        definition = _known(command, name)
-        target = next(target for target in command.targets() if target.name == name)
-        text = definition.to_toml()
-        command.answer(
-            {"target": target.to_json(), "definition": text},
-            [f"# {definition.name} in revision {target.revision[:12]}", text.rstrip()],
-        )
+        if command.settings.url:
+            target, text = command.named_target(name), ""
+            lines = [f"{key} = {json.dumps(value)}" for key, value in target.to_json().items() if value]
+        else:
+            definition = _known(command, name)
+            target, text = command.defined_target(definition), definition.to_toml()
+            lines = [f"# {name} in revision {target.revision[:12]}", text.rstrip()]
+        command.answer({"target": target.to_json(), "definition": text}, lines)
 
 
 @target_command.command("remove")
