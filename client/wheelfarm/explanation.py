@@ -101,13 +101,15 @@ class Explanation:
     """One wheel explained, by file names of one target's index.
 
     `origins` holds the wheel and everything that it was built with, and so on; `used_by` maps the wheel, and whatever
-    was built with it, and so on, to what was built with each; `others` are the project's other wheels.
+    was built with it, and so on, to what was built with each; `others` are the project's other wheels. `earlier` is the
+    target as the wheel was built for before, where that was another revision.
     """
 
     wheel: BuiltWheel
     origins: Mapping[str, Origin]
     used_by: Mapping[str, tuple[Use, ...]] = field(default_factory=dict)
     others: tuple[BuiltWheel, ...] = ()
+    earlier: Target | None = None
 
     @property
     def origin(self) -> Origin:
@@ -123,6 +125,7 @@ class Explanation:
             origins={name: Origin.from_json(origin) for name, origin in value["origins"].items()},
             used_by={name: tuple(map(use_from_json, uses)) for name, uses in value["used_by"].items()},
             others=tuple(map(BuiltWheel.from_json, value["others"])),
+            earlier=Target.from_json(value["earlier"]) if value.get("earlier") else None,
         )
 
 

@@ -15,11 +15,12 @@ _SHOWN = 12
 """How many of a long list are shown; the document of --json has all."""
 
 
-def explanation_lines(explanation: Explanation, ways: Sequence[Bringing]) -> Iterator[str]:
-    """One wheel explained, with the ways that led to it."""
+def explanation_lines(explanation: Explanation, ways: Sequence[Bringing], now: Target | None = None) -> Iterator[str]:
+    """One wheel explained, with the ways that led to it; `now` is its target as it is at present."""
     origin = explanation.origin
     yield f"{origin.wheel.name} {origin.wheel.version}  {origin.wheel.filename}"
-    yield from (f"  {name:<12}{text}" for name, text in _facts(origin) if text)
+    revisions = tuple(_revisions(explanation.earlier, origin.target, now))
+    yield from (f"  {name:<12}{text}" for name, text in _facts(origin, revisions) if text)
     if explanation.others:
         others = sorted({wheel.filename for wheel in explanation.others})
         yield f"  {'also built':<12}{_some(others)}"
@@ -36,7 +37,7 @@ def explanation_lines(explanation: Explanation, ways: Sequence[Bringing]) -> Ite
             yield f"  and {len(users) - _SHOWN} more, which --json has"
 
 
-def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
+def _facts(origin: Origin, revisions: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield "sha256", origin.wheel.sha256
     if isinstance(origin.prebuilt, Mapping):
         yield (
@@ -49,7 +50,7 @@ def _facts(origin: Origin) -> Iterator[tuple[str, str]]:
     yield "upstream", "; ".join([origin.upstream, *(f"{one}, which is ignored" for one in origin.passed_over)])
     yield "taken" if origin.prebuilt else "built", _built(origin)
     yield "target", _target(origin.target)
-    yield "", _revision(origin.target)
+    yield from (("", line) for line in revisions)
     yield from _fit(origin.fit)
     yield "tried", _trial(origin.trial)
     yield "sandbox", origin.sandbox
@@ -80,10 +81,27 @@ def _target(target: Target) -> str:
     return f"{target.name} (CPython {target.python_version}, {target.platform}{distribution})"
 
 
-def _revision(target: Target) -> str:
-    """Which of a target's revisions it was: another root filesystem, compiler or flag is another one."""
-    root = f", root filesystem sha256:{target.root[:12]}" if target.root else ""
-    return f"revision {target.revision[:12]}, {target.tag_policy} tags{root}"
+def _revisions(before: Target | None, built: Target, now: Target | None) -> Iterator[str]:
+    """Which of a target's revisions it was: another root filesystem, compiler or flag is another one; what changed
+    since the wheel was built before, and what has since it was."""
+    root = f", root filesystem sha256:{built.root[:12]}" if built.root else ""
+    yield f"revision {built.revision[:12]}, {built.tag_policy} tags{root}"
+    if before is not None:
+        yield f"built before in revision {before.revision[:12]}; since then changed: {_changes(before, built)}"
+    if now is not None and now.name == built.name and now.revision != built.revision:
+        yield f"now the target is in revision {now.revision[:12]}; since then changed: {_changes(built, now)}"
+
+
+def _changes(before: Target, after: Target) -> str:
+    """What tells two revisions of a target apart."""
+    told = {
+        "root filesystem": (before.root and f"sha256:{before.root[:12]}", after.root and f"sha256:{after.root[:12]}"),
+        "Python": (before.python_version, after.python_version),
+        "distribution": (before.interpreter, after.interpreter),
+        "sandbox": (before.sandbox, after.sandbox),
+    }
+    changed = [f"{name} {first or 'none'} -> {last or 'none'}" for name, (first, last) in told.items() if first != last]
+    return ", ".join(changed) or "its environment or its toolchain"
 
 
 def _fit(fit: Any) -> Iterator[tuple[str, str]]:

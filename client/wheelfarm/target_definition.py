@@ -25,7 +25,7 @@ prefix = "/usr"
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -184,9 +184,17 @@ def require_name(name: str) -> None:
 def unknown_target(name: str, known: Iterable[str], where: str) -> InputError:
     """The error for a target that `where` does not know, with the names that are near."""
     names = sorted(set(known))
+    return InputError(
+        f"{where} knows no target {name!r}. {near_names(name, names) or 'None is known.'}",
+        hint="wheelfarm target list" if names else f"Define it: wheelfarm target add {name} --from … (docs/targets.md)",
+    )
+
+
+def near_names(name: str, names: Collection[str], told: str = "Known") -> str:
+    """A sentence of the names that are near one, or of all as what they are `told` to be; "" without any."""
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    told = f"Near: {', '.join(near)}" if near else f"Known: {', '.join(names)}" if names else "None is known"
-    return InputError(f"{where} knows no target {name!r}. {told}.", hint="wheelfarm target list")
+    every = f"{told}: {', '.join(sorted(names))}." if names else ""
+    return f"Near: {', '.join(near)}." if near else every
 
 
 def _interpreter(table: Table, *, wanted: bool) -> dict[str, str]:

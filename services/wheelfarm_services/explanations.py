@@ -132,6 +132,7 @@ class Explanations:
             origins=self._origins(manifest, index),
             used_by=self._used_by(wheel.filename, entries),
             others=tuple(entry.wheel for entry in entries if entry.wheel.name == wheel.name and entry.wheel != wheel),
+            earlier=_earlier(manifest, entries),
         )
 
     def _origins(self, manifest: Manifest, index: Mapping[str, Manifest]) -> dict[str, Origin]:
@@ -241,6 +242,15 @@ class Explanations:
 def _environment(manifest: Manifest) -> list[BuiltWheel]:
     """The wheels that a build environment held."""
     return [requirement.wheel for requirement in Plan.from_json(manifest.provenance["plan"]).requirements]
+
+
+def _earlier(manifest: Manifest, entries: Iterable[Manifest]) -> Target | None:
+    """The target of the last wheel of that version before, unless it had the same revision."""
+    wheel = manifest.wheel
+    same = [entry for entry in entries if (entry.wheel.name, entry.wheel.version) == (wheel.name, wheel.version)]
+    before = max((entry for entry in same if _newness(entry) < _newness(manifest)), key=_newness, default=manifest)
+    first, last = (Target.from_json(one.provenance["target"]) for one in (before, manifest))
+    return first if first.revision != last.revision else None
 
 
 def _newness(manifest: Manifest) -> tuple[Version, int]:

@@ -70,13 +70,17 @@ def no_worker(name: str, revision: str, served: Iterable[ServedTarget]) -> NoWor
     advice = (
         "The same interpreter is served with another toolchain (compiler, libc, -dev packages) than this machine's."
         if same
-        else "Start a worker on a machine of that kind: wheelfarm worker --target host"
+        else f"Start a worker on a machine of that kind: wheelfarm worker --target {_served_as(name)}"
     )
     return NoWorker(
         f"No worker serves the target {name} in revision {revision[:12]}. "
         f"Served: {', '.join(told) if told else 'nothing, for no worker lives'}.",
         hint=f"{advice}\nWhich workers live, and for what: wheelfarm status",
     )
+
+
+def _served_as(name: str) -> str:
+    return "host" if name.startswith("host-") else name
 
 
 def _key(name: str) -> str:

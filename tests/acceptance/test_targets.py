@@ -179,3 +179,25 @@ def leave_manylinux_out(home: Home) -> None:
     assert native.code == 0, native.err
     (info,) = packages.glob("limited-*.dist-info")
     assert f"-abi3-{sysconfig.get_platform().replace('-', '_')}\n" in (info / "WHEEL").read_text()
+
+
+def test_changed_target_is_a_new_revision_and_why_says_so(held_home: Home) -> None:
+    held_home.upstream.add(Project(name="plain", extension=MODULE % ("", "plain", "plain", "")))
+
+    def define(*words: str) -> str:
+        added = held_home.run("target", "add", "own", "--from", "host", "--no-check", "--json", *words)
+        assert added.code == 0, added.err
+        return str(added.json["target"]["revision"])[:12]
+
+    def why() -> str:
+        return held_home.run("why", "plain", "--target", "own").out
+
+    first = define()
+    assert held_home.run("build", "plain", "--target", "own").code == 0
+    assert f"revision {first}" in why()
+    assert "since then changed" not in why()
+    second = define("--replace", "--env", "CFLAGS=-O1")
+    assert f"now the target is in revision {second}; since then changed: its environment" in why()
+    assert held_home.run("build", "plain", "--target", "own").code == 0
+    assert f"built before in revision {first}; since then changed: its environment" in why()
+    assert f"now the target is in revision {second}" not in why()

@@ -136,3 +136,18 @@ def test_recipe_is_told_by_its_reason_and_what_it_sets() -> None:
     }
     told = "\n".join(explanation_lines(explain("app", replace(make_origin("app"), recipe=recipe)), []))
     assert 'recipe      Old C. (build-constraints = ["cython<3"], limits = {"cores": 1})' in told
+
+
+def test_revisions_of_the_target_are_told_with_what_changed() -> None:
+    built = replace(TARGET, revision="b" * 64, root="2" * 64)
+    before = replace(TARGET, revision="a" * 64, root="1" * 64)
+    now = replace(built, revision="c" * 64)
+    explanation = replace(explain("app", replace(make_origin("app"), target=built)), earlier=before)
+    assert Explanation.from_json(explanation.to_json()) == explanation
+    told = "\n".join(explanation_lines(explanation, [], now))
+    assert f"revision {'b' * 12}, native tags, root filesystem sha256:{'2' * 12}" in told
+    change = f"root filesystem sha256:{'1' * 12} -> sha256:{'2' * 12}"
+    assert f"built before in revision {'a' * 12}; since then changed: {change}" in told
+    assert f"now the target is in revision {'c' * 12}; since then changed: its environment or its toolchain" in told
+    same = "\n".join(explanation_lines(explain("app", make_origin("app")), [], TARGET))
+    assert "since then changed" not in same

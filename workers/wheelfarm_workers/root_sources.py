@@ -18,6 +18,9 @@ PACKAGES = ("gcc", "g++", "libc6-dev", "make", "patchelf", "pkg-config", "python
 """What builds need of a Debian system, beside what a project's recipe or the operator names."""
 
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*")
+_BY_DIGEST = (
+    "IMAGE@sha256:HEX, for tags move. Of one that is here: podman image inspect IMAGE --format '{{.RepoDigests}}'"
+)
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_:-]*@sha256:[0-9a-f]{64}")
 
 
@@ -59,7 +62,7 @@ def _debootstrap(suite: str, roots: Roots, arch: str, packages: Sequence[str]) -
 def _oci(image: str, roots: Roots, arch: str, packages: Sequence[str]) -> str:
     """The image's files, by podman or docker: pulled where it is not here, exported, and never run for it."""
     if not _IMAGE.fullmatch(image):
-        raise InputError(f"{image!r} names no image by its digest.", hint="IMAGE@sha256:HEX, for tags move.")
+        raise InputError(f"{image!r} names no image by its digest.", hint=_BY_DIGEST)
     tool = shutil.which("podman") or shutil.which("docker")
     if tool is None:
         raise SandboxUnavailable("Neither podman nor docker is installed.", hint="apt-get install podman runc")

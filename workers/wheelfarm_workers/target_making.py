@@ -135,8 +135,8 @@ def _defined(draft: TargetDefinition, arch: str, python: str, roots: Roots, back
             raise InputError("--arch, --python and --package are for root filesystems, not for the host's own.")
         interpreter = environment_to_build_for(os.environ, named or "python3").python
         return replace(draft, python=str(interpreter))
+    sandbox = back_ends.back_end(draft.sandbox)  # what it lacks is told before anything is brought here
     sha256 = bring_root(draft.made_from, roots, arch=arch, packages=draft.system_packages)
-    sandbox = back_ends.back_end(draft.sandbox)
     facts = facts_of(roots.root(sha256), python or _PYTHON, sandbox)
     told = {key: str(facts[key]) for key in ("version", "abi", "platform", "prefix")}
     return replace(draft, root=sha256, python=str(facts["executable"]), interpreter=told)
@@ -186,7 +186,8 @@ def _ground(target: Target, definition: TargetDefinition, settings: Settings, ba
 
 
 def _distributions(settings: Settings) -> Distributions:
-    return Distributions(partial(open_store, settings, create=False), settings.cache / "pythons")
+    own = not (settings.broker or settings.url)  # a farm of this machine alone, which may yet be empty
+    return Distributions(partial(open_store, settings, create=own), settings.cache / "pythons")
 
 
 def _target(definition: TargetDefinition, settings: Settings) -> Target:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from wheelfarm.errors import InputError, RequestFailed, WheelfarmError
+from wheelfarm.errors import InputError, NoWorker, RequestFailed, WheelfarmError
 from wheelfarm.installation import Environment
 from wheelfarm.reporter import Reporter, printable
 from wheelfarm.settings import Settings
@@ -66,9 +66,9 @@ class Command:
     def named_target(self, name: str) -> Target:
         """The target of that name: of this machine's definitions, or of those that the named farm's workers serve.
 
-        Raises InputError with the names that are near, where there is none.
+        Raises InputError or NoWorker with the names that are near, where there is none.
         """
-        from wheelfarm.target_definition import read_definitions, unknown_target
+        from wheelfarm.target_definition import near_names, read_definitions, unknown_target
 
         if not self.settings.url:
             definitions = read_definitions(self.settings.targets)
@@ -78,7 +78,12 @@ class Command:
         served = self.targets()
         found = [target for target in served if target.name == name]
         if not found:
-            raise unknown_target(name, (target.name for target in served), f"No worker of {self.settings.url}")
+            near = near_names(name, {target.name for target in served}, "Served") or "None is served."
+            raise NoWorker(
+                f"No worker of {self.settings.url} serves a target {name!r}. {near}",
+                hint=f"Which workers live, and for what: wheelfarm status. A machine that defines it serves it by: "
+                f"wheelfarm worker --target {name}",
+            )
         return found[0]
 
     def defined_target(self, definition: "TargetDefinition") -> Target:

@@ -61,6 +61,8 @@ def add_command(
     """Define a target, its root filesystem made or brought here, and see that C extensions can be built in it."""
     with reporting(as_json=as_json, quiet=quiet) as command:
         require_name(name)
+        if wrong := [one for one in given["variables"] if "=" not in one]:
+            raise InputError(f"--env {wrong[0]} gives no value.", hint=f"--env {wrong[0]}=VALUE")
         path = command.settings.targets / f"{name}.toml"
         if path.exists() and not replaces:
             raise InputError(f"{path} is there already.", hint="For a new revision of the target: --replace")
@@ -125,6 +127,9 @@ def list_command(**shared: Any) -> None:
         rows += [_row(target) for target in targets]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        if not targets:
+            where = command.settings.url or f"this machine ({command.settings.targets})"
+            command.reporter.say(f"No target is {'served' if command.settings.url else 'defined'} by {where}.")
         command.answer({"targets": [target.to_json() for target in targets]}, lines)
 
 

@@ -41,7 +41,7 @@ def why_command(wanted: str, python: str | None, target: str | None, **shared: A
             explanation = farm.explain(meant, **_wanted(wanted))
         ways = list(bringings(explanation, _resolved_sets(command, explanation), _markers(explanation)))
         value = {**explanation.to_json(), "brought_by": [asdict(way) for way in ways]}
-        command.answer(value, explanation_lines(explanation, ways))
+        command.answer(value, explanation_lines(explanation, ways, meant))
 
 
 def _wanted(text: str) -> dict[str, str]:
