@@ -92,6 +92,8 @@ class ContainerSandbox:
     def close(self) -> None:
         """See `Sandbox.close`."""
         self._link.close()
+        for frame_left in self._work_dir.glob(f"wheelfarm-{self.worker}-*"):  # by a spawner that was killed
+            remove_tree(frame_left)
         self._claim.release()
         self._files.remove()
         if self._users:
@@ -115,7 +117,8 @@ class ContainerSandbox:
     def _require_limits(self) -> None:
         """Raise SandboxUnavailable where the engine may not hold containers to their memory and processes."""
         if not self._engine.takes_folders:
-            lacks = "false" in self._ask("info", "--format", "{{.MemoryLimit}} {{.PidsLimit}}")
+            told = self._ask("info", "--format", "{{.MemoryLimit}} {{.PidsLimit}}")
+            lacks = "false" in told
         elif os.getuid() == 0:
             self._ask("version")
             return  # if it may not, the probe fails
@@ -124,7 +127,8 @@ class ContainerSandbox:
             lacks = not {"v2", "memory", "pids"} <= set(told.replace("[", " ").replace("]", " ").split())
         if lacks:
             raise SandboxUnavailable(
-                f"{self.name} can't hold containers of this user to their memory and number of processes.",
+                f"{self.name} can't hold containers of this user to their memory and number of processes: its info "
+                f"tells {told}.",
                 hint="That takes cgroups of version 2, delegated to the user (systemd: Delegate=yes), or root.",
             )
 
