@@ -1,12 +1,15 @@
 """Deriving root filesystems: Debian packages installed beside what a root filesystem has, ahead of the builds.
 
-Root does that, with the network, when an operator says so; builds have neither. What runs for it, apt and the packages'
-scripts, is the root filesystem's own, in a chroot and in namespaces, and is trusted as what debootstrap runs is.
+Root does that, or the root of a user namespace, with the network, when an operator says so; builds have neither. What
+runs for it, apt and the packages' scripts, is the root filesystem's own, in a chroot and in namespaces, and is trusted
+as what debootstrap runs is.
 """
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ from pathlib import Path
 from wheelfarm.derived_root import DerivedRoot, find_derived
 from wheelfarm.errors import InputError, SandboxUnavailable
 from wheelfarm_workers.roots import Roots
+from wheelfarm_workers.sandbox.engines import SUBUIDS
 
 _INSTALL = """
 set -e
@@ -40,10 +44,21 @@ def derive_root(folder: Path, roots: Roots, base: str, packages: Sequence[str]) 
     found = find_derived(folder, base, packages)
     if found is not None and roots.archive(found.root).exists():
         return found
-    if os.getuid() != 0:
-        raise SandboxUnavailable(
-            "Packages are installed as root only.", hint="Run it with sudo, on the worker's machine."
-        )
+    derive = _derive if os.getuid() == 0 else _derive_in_namespace
+    return DerivedRoot(base=base, packages=tuple(sorted(set(packages))), root=derive(folder, roots, base, packages))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """What root of the namespace does: the sha256 on stdout, or what is wrong, as JSON."""
+    folder, cache, base, *packages = arguments
+    try:
+        print(json.dumps({"root": _derive(Path(folder), Roots(Path(folder), Path(cache)), base, packages)}))
+    except InputError as error:
+        print(json.dumps({"message": error.message, "hint": error.hint}))
+    return 0
+
+
+def _derive(folder: Path, roots: Roots, base: str, packages: Sequence[str]) -> str:
     with roots.unpacked_anew(base) as tree:
         if not (tree / "usr/bin/apt-get").exists():
             raise InputError(
@@ -52,7 +67,24 @@ def derive_root(folder: Path, roots: Roots, base: str, packages: Sequence[str]) 
             )
         with _made_ready(tree):
             _install(tree, packages)
-        return DerivedRoot(base=base, packages=tuple(sorted(set(packages))), root=roots.keep(tree))
+        return roots.keep(tree)
+
+
+def _derive_in_namespace(folder: Path, roots: Roots, base: str, packages: Sequence[str]) -> str:
+    """The same by root of a user namespace, whose users are those that /etc/subuid gives to this one."""
+    namespace = ("unshare", "--user", "--map-root-user", "--map-auto", "--")
+    command = (*namespace, sys.executable, "-m", __name__, str(folder), str(roots.scratch()), base, *packages)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SandboxUnavailable(
+            "Packages are installed as root, or as the root of a user namespace, and that failed: "
+            f"{done.stderr.strip()[-500:] or 'it said nothing'}",
+            hint=f"{SUBUIDS}; or run it with sudo and the WHEELFARM_TARGETS that the worker has.",
+        )
+    told = json.loads(done.stdout)
+    if "root" not in told:
+        raise InputError(told["message"], hint=told["hint"])
+    return str(told["root"])
 
 
 def _install(tree: Path, packages: Sequence[str]) -> None:
@@ -98,3 +130,7 @@ def _made_ready(tree: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
         for path in aside:
             path.rename(path.with_suffix(""))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

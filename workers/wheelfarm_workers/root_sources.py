@@ -1,4 +1,5 @@
-"""Where root filesystems come from: made by debootstrap, exported from an OCI image, or an archive made elsewhere."""
+"""Where root filesystems come from: made by debootstrap (without root by mmdebstrap), exported from an OCI image, or an
+archive made elsewhere."""
 
 import os
 import re
@@ -41,13 +42,14 @@ def bring_root(source: str, roots: Roots, *, arch: str = "", packages: Sequence[
 def _debootstrap(suite: str, roots: Roots, arch: str, packages: Sequence[str]) -> str:
     if not _SUITE.fullmatch(suite):
         raise InputError(f"{suite!r} is not the name of a Debian suite.", hint="For instance: debootstrap:bookworm")
-    tool = _tool("debootstrap", "debootstrap")
-    if os.getuid() != 0:
-        raise SandboxUnavailable("debootstrap works as root only.", hint="Run it with sudo, on the worker's machine.")
     require_runnable(machine_of(arch))
+    words = ["--variant=minbase", f"--include={','.join(sorted({*PACKAGES, *packages}))}"]
+    words += [f"--arch={arch}"] if arch else []
+    if os.getuid() != 0:
+        return _mmdebstrap(suite, roots, words)
+    tool = _tool("debootstrap", "debootstrap")
     with _scratch(roots) as folder:
-        command = [tool, "--variant=minbase", f"--include={','.join(sorted({*PACKAGES, *packages}))}"]
-        command += [f"--arch={arch}"] if arch else []
+        command = [tool, *words]
         done = subprocess.run(
             [*command, suite, str(folder), debian_mirror()], capture_output=True, text=True, check=False
         )
@@ -57,6 +59,21 @@ def _debootstrap(suite: str, roots: Roots, arch: str, packages: Sequence[str]) -
                 hint="The suite and the packages are taken from the mirror that this machine's apt uses.",
             )
         return roots.keep(folder)
+
+
+def _mmdebstrap(suite: str, roots: Roots, words: Sequence[str]) -> str:
+    """The same for a user without root, in a namespace of the users that /etc/subuid gives to this one."""
+    if shutil.which("mmdebstrap") is None:
+        raise SandboxUnavailable(
+            "debootstrap works as root only, and mmdebstrap, which works for others, is not installed.",
+            hint="apt-get install mmdebstrap uidmap; or run it with sudo, for a worker that runs as root.",
+        )
+    unneeded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "info", "locale")]
+    with _scratch(roots) as folder:
+        archive = folder / "root.tar"
+        command = ["mmdebstrap", "--mode=unshare", "--format=tar", "--quiet", *unneeded, *words]
+        _ran([*command, suite, str(archive), debian_mirror()], f"mmdebstrap could not make {suite}")
+        return roots.keep_archive(archive)
 
 
 def _oci(image: str, roots: Roots, arch: str, packages: Sequence[str]) -> str:

@@ -140,7 +140,8 @@ _BY_MESSAGE = (
     ("Docker daemon", "Its daemon does not run, or this user may not ask it.", "Start docker.service."),
     ("storage driver", "It can't store containers here.", "Name another driver in /etc/containers/storage.conf."),
 )
-_SUBUIDS = "apt-get install uidmap; usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+SUBUIDS = "apt-get install uidmap; usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+"""What gives a user users of its own."""
 
 
 def explain_engine(engine: Engine, said: str) -> SandboxUnavailable:
@@ -148,5 +149,5 @@ def explain_engine(engine: Engine, said: str) -> SandboxUnavailable:
     told = said.strip()[-500:] or "nothing"
     for message, reason, hint in _BY_MESSAGE:
         if message in said:
-            return SandboxUnavailable(f"{engine.name} does not work: {reason} It said: {told}", hint=hint or _SUBUIDS)
+            return SandboxUnavailable(f"{engine.name} does not work: {reason} It said: {told}", hint=hint or SUBUIDS)
     return SandboxUnavailable(f"{engine.name} does not work. It said: {told}", hint=engine.install)
