@@ -54,6 +54,8 @@ def why_podman_does_not_run() -> str:
     where it can."""
     if shutil.which("podman") is None:
         return "podman is not installed: apt-get install --no-install-recommends podman runc uidmap"
+    if os.getuid() and podman("info", "--format", "{{.Host.CgroupsVersion}}") != "v2":
+        return "podman can't hold this user's containers to their limits, for which it takes cgroups of version 2"
     with TemporaryDirectory() as root:
         for name in ("dev", "proc", "sys", "etc", "run", "usr"):
             Path(root, name).mkdir()

@@ -1,4 +1,5 @@
-"""Root filesystems for tests: a Debian made by debootstrap, once for all runs of a work tree."""
+"""Root filesystems for tests: a Debian made by debootstrap, or without root by mmdebstrap, once for all runs of a work
+tree."""
 
 import os
 import shutil
@@ -14,10 +15,9 @@ PYTHON = "cp311"
 
 def debian_root(config: pytest.Config, tmp: Path) -> Path:
     """The archive of a Debian with compilers and a Python; skips where none can be made."""
-    if os.getuid() != 0:
-        pytest.skip("debootstrap works as root only")
-    if shutil.which("debootstrap", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-        pytest.skip("debootstrap is not installed")
+    tool = "mmdebstrap" if os.getuid() else "debootstrap"
+    if shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+        pytest.skip(f"{tool} is not installed")
     folder = config.cache.mkdir("roots") if config.cache else tmp
     archive = folder / f"{SUITE}.tar"
     if not archive.exists():

@@ -249,3 +249,13 @@ def test_headers_are_known_by_their_folder() -> None:
 def test_table_names_packages_as_debian_does() -> None:
     text = (files("wheelfarm_workers") / "debian_packages.toml").read_text()
     assert text.count("\n[") > 100
+
+
+def test_what_a_root_filesystem_lacks_is_given_to_it_by_a_recipe() -> None:
+    found = diagnose_log("ffi.c:1:10: fatal error: ffi.h: No such file or directory", "cffi")
+    assert found is not None
+    assert found.hint_for("") == found.hint == "The header ffi.h is not there. On Debian: apt-get install libffi-dev"
+    assert found.hint_for("debian12") == (
+        'The header ffi.h is not there. A recipe gives it to debian12, system-packages = ["libffi-dev"], '
+        "and then: wheelfarm target derive debian12"
+    )

@@ -69,9 +69,10 @@ class JobFailed(Exception):
         self.failure = failure
 
 
-def failure_of(error: Exception, log: bytes, project: str) -> Failure:
-    """What the ledger keeps of an error, with the end of its log and what that tells of the reason. What is no error of
-    ours is a fault of the farm, and tried again."""
+def failure_of(error: Exception, log: bytes, project: str, *, rooted: str = "") -> Failure:
+    """What the ledger keeps of an error, with the end of its log and what that tells of the reason; `rooted` is the
+    name of a target that stands on a root filesystem. What is no error of ours is a fault of the farm, and tried
+    again."""
     if isinstance(error, JobFailed):
         return error.failure
     if isinstance(error, CycleClosed):
@@ -87,7 +88,7 @@ def failure_of(error: Exception, log: bytes, project: str) -> Failure:
         failure_class=_CLASSES[finding.kind] if finding else failure_class_of(error),
         error=error.code,
         message=error.message[:8000],
-        hint=(error.hint or (finding.hint if finding else ""))[:8000],
+        hint=(error.hint or (finding.hint_for(rooted) if finding else ""))[:8000],
         log_tail=log[-_LOG_TAIL_BYTES:].decode(errors="replace") if told else "",
     )
 

@@ -19,15 +19,26 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What the build failed for, as a sentence, and what to do about it."""
+    """What the build failed for, as a sentence, and what to do about it; `packages` are Debian's that have what is not
+    there."""
 
     kind: FindingKind
     what: str
     remedy: str
+    packages: tuple[str, ...] = ()
 
     @property
     def hint(self) -> str:
         return f"{self.what} {self.remedy}"
+
+    def hint_for(self, rooted: str) -> str:
+        """For a target of that name that stands on a root filesystem; "" for one of a machine's own /usr."""
+        if not (rooted and self.packages):
+            return self.hint
+        return (
+            f"{self.what} A recipe gives it to {rooted}, system-packages = {json.dumps(list(self.packages))}, "
+            f"and then: wheelfarm target derive {rooted}"
+        )
 
 
 _LABELS: dict[Sort, str] = {
@@ -51,7 +62,10 @@ def not_here(sort: Sort, name: str) -> Finding:
     package = debian_package(sort, name)
     command = f"apt-get install {package}" if package else f"apt-file search {_FILES[sort].format(name)}"
     return Finding(
-        kind=FindingKind.MISSING, what=f"The {_LABELS[sort]} {name} is not there.", remedy=f"On Debian: {command}"
+        kind=FindingKind.MISSING,
+        what=f"The {_LABELS[sort]} {name} is not there.",
+        remedy=f"On Debian: {command}",
+        packages=(package,) if package else (),
     )
 
 

@@ -129,6 +129,7 @@ _NO_RUST = Finding(
     kind=FindingKind.MISSING,
     what="The sdist is built with Rust, which is not there.",
     remedy="On Debian: apt-get install cargo rustc",
+    packages=("cargo", "rustc"),
 )
 _NO_NETWORK = Finding(
     kind=FindingKind.BUILD,

@@ -201,7 +201,8 @@ class Pipeline:
             try:
                 built, staged = self._run_backend(planned, hold)
             except (BuildFailed, BadWheel, BuildTimeout, BuildLimitExceeded) as error:
-                failure = failure_of(error, hold.whole_log(), staged.job.sdist.name)
+                rooted = staged.target.name if staged.target.root else ""
+                failure = failure_of(error, hold.whole_log(), staged.job.sdist.name, rooted=rooted)
                 raise FailedBuild(planned.plan, failure) from error
             if built is not None:
                 return built

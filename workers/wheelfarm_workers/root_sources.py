@@ -18,6 +18,7 @@ from wheelfarm_workers.roots import Roots
 PACKAGES = ("gcc", "g++", "libc6-dev", "make", "patchelf", "pkg-config", "python3-dev")
 """What builds need of a Debian system, beside what a project's recipe or the operator names."""
 
+_FROM_WHERE = "The suite and the packages are taken from the mirror that this machine's apt uses."
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*")
 _BY_DIGEST = (
     "IMAGE@sha256:HEX, for tags move. Of one that is here: podman image inspect IMAGE --format '{{.RepoDigests}}'"
@@ -56,7 +57,7 @@ def _debootstrap(suite: str, roots: Roots, arch: str, packages: Sequence[str]) -
         if done.returncode:
             raise InputError(
                 f"debootstrap could not make {suite}: {_said(done.stdout, folder)}",
-                hint="The suite and the packages are taken from the mirror that this machine's apt uses.",
+                hint=_FROM_WHERE,
             )
         return roots.keep(folder)
 
@@ -72,7 +73,11 @@ def _mmdebstrap(suite: str, roots: Roots, words: Sequence[str]) -> str:
     with _scratch(roots) as folder:
         archive = folder / "root.tar"
         command = ["mmdebstrap", "--mode=unshare", "--format=tar", "--quiet", *unneeded, *words]
-        _ran([*command, suite, str(archive), debian_mirror()], f"mmdebstrap could not make {suite}")
+        done = subprocess.run(
+            [*command, suite, str(archive), debian_mirror()], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise InputError(f"mmdebstrap could not make {suite}: {done.stderr.strip()[-1000:]}", hint=_FROM_WHERE)
         return roots.keep_archive(archive)
 
 
