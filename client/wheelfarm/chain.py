@@ -185,6 +185,7 @@ class Chain:
             )
             if not isinstance(found, MetadataPending):
                 return found, list(failed.values())
+            self.submit(JobKind.WHEEL, found.sdists)  # it tells its metadata, and is most probably wanted
             submitted = self.submit(JobKind.METADATA, found.sdists)
             self.look_ahead(requirements, found.sdists)
             status = self.farm.wait(submitted, self.watch, keep_going=self.keep_going, until=_some_ended)
@@ -211,11 +212,9 @@ class Chain:
                 preferred=requirements.preferred,
                 prerelease=requirements.prerelease,
             )
-            known = [sdist for sdist in guess.sdists if sdist not in guess.unknown]
-            deeper = [sdist for sdist in guess.unknown if sdist not in pending]
-            for kind, sdists in ((JobKind.METADATA, deeper), (JobKind.WHEEL, known)):
-                if sdists:
-                    self.submit(kind, sdists, force=False)  # or what failed would be built again each time
+            others = [sdist for sdist in guess.sdists if sdist not in pending]
+            if others:
+                self.submit(JobKind.WHEEL, others, force=False)  # or what failed would be built again each time
 
     def follow(self, kind: JobKind, sdists: Sequence[Sdist], *, hashed: Sequence[str] = ()) -> RequestStatus:
         """Submit, and wait for the end or for the first failure."""

@@ -21,6 +21,7 @@ from wheelfarm_services.api import Services, create_app
 from wheelfarm_services.assembly import Assembly, assemble
 from wheelfarm_services.audit import keep_audit
 from wheelfarm_services.configuration_check import configuration_checks
+from wheelfarm_services.garbage_collector import spare_what_lasts
 from wheelfarm_services.http_server import HttpServer
 from wheelfarm_services.log_reader import LogReader
 from wheelfarm_services.logs import configure_logs, log_to_stderr
@@ -52,6 +53,7 @@ def main(fd: int | None, listen: str, embedded_since: float | None, no_reconcile
         settings = Settings.from_environment(os.environ, required=["broker"])
         require_all([*configuration_checks(settings), partial(_safe_address, settings, listen)])
         configure_logs(settings.logs, "services", settings.log_format)
+        spare_what_lasts()
         listener = socket.socket(fileno=fd) if fd is not None else Address.parse(listen).bind()
         serve(settings, listener, embedded_since=embedded_since, reconciles=not no_reconciler)
     except WheelfarmError as error:

@@ -16,6 +16,11 @@ def sdist(sha256: str) -> str:
     return f"sdists/{sha256}/sdist"
 
 
+def sdist_head(sha256: str) -> str:
+    """The files of that sdist that are read outside a sandbox."""
+    return f"sdists/{sha256}/head.json"
+
+
 def sdist_record(sha256: str) -> str:
     """What the source index listed that sdist as: the proof that a submission may name it."""
     return f"sdists/{sha256}/record.json"

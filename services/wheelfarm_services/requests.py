@@ -341,7 +341,7 @@ class Requests:
         """Jobs as the ledger has them; the ids of those that it says are done."""
         states = self._ledger.submit(
             request.id,
-            [submission_of(job) for job in jobs],
+            [submission_of(job, sdist_bytes=self._size(job)) for job in jobs],
             share=request.tenant,
             priority=request.priority,
             force=request.force,
@@ -349,6 +349,10 @@ class Requests:
             alive_s=0.0 if request.detached else self._alive_s,
         )
         return {job for job, state in states.items() if state is JobState.DONE}
+
+    def _size(self, job: Job) -> int:
+        key = layout.local_archive if job.is_local else layout.sdist
+        return self._store.size(key(job.sdist.sha256)) or 0
 
     def _finished(self, job: Job) -> bool:
         if job.kind is JobKind.WHEEL:

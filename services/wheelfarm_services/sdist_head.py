@@ -3,15 +3,17 @@
 Nothing is unpacked. Every size that the archive states is checked before anything of that size is read.
 """
 
+import base64
 import gzip
 import hashlib
 import io
+import json
 import struct
 import tarfile
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO, Literal
@@ -19,6 +21,8 @@ from typing import Any, BinaryIO, Literal
 from wheelfarm.bounded_tar import bounded_members
 from wheelfarm.errors import BadSdist
 from wheelfarm.job import TREE_VERSION, Sdist
+from wheelfarm_services import layout
+from wheelfarm_services.store import Store
 
 _MEMBER_BYTES = {"PKG-INFO": 4 << 20, "pyproject.toml": 512 << 10}
 _LINE_DOTS = 1000
@@ -26,17 +30,55 @@ _UNPACKED_BYTES = 8 << 30
 _MEMBERS = 500_000
 _ZIP_READ_BYTES = 16 << 20  # zipfile reads a directory at once
 _LEFTOVERS = (".DS_Store", "__MACOSX", "pax_global_header")
+_MOST_REMEMBERED = 256
+_REMEMBERED_BYTES = 128 << 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SdistHead:
-    """The sdist's `PKG-INFO` (bytes, or None) and `pyproject.toml` (parsed, or None, and the sha256 of its bytes), and
-    the `size` of both in bytes."""
+    """The sdist's `PKG-INFO` (bytes, or None) and `pyproject.toml` (parsed, or None, and the sha256 of its bytes)."""
 
     pkg_info: bytes | None
     pyproject: dict[str, Any] | None
     pyproject_sha256: str
-    size: int = field(default=0, compare=False)
+    files: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """The bytes of its files."""
+        return sum(map(len, self.files.values()))
+
+
+class SdistHeads:
+    """Heads of sdists, each read from its archive once, since one without `pyproject.toml` has to be read to its end to
+    know that: a bounded number of small ones is remembered, those of the source index are kept in the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._heads: dict[Sdist, SdistHead] = {}
+
+    def read(self, sdist: Sdist, opened: Callable[[], BinaryIO]) -> SdistHead:
+        """The head of an sdist, whose archive is opened where it has to be read. Raises what `read_head` raises."""
+        head = self._heads.get(sdist) or self._kept(sdist)
+        if head is None:
+            with opened() as file:
+                head = read_head(sdist, file)
+        if len(self._heads) >= _MOST_REMEMBERED:
+            self._heads.clear()
+        if head.size <= _REMEMBERED_BYTES:
+            self._heads[sdist] = head
+        return head
+
+    def keep(self, sdist: Sdist, head: SdistHead) -> None:
+        """Have others read it from the store: for the source index, which binds the archive's digest to one name."""
+        files = {name: base64.b64encode(data).decode() for name, data in head.files.items()}
+        self._store.put(layout.sdist_head(sdist.sha256), json.dumps(files).encode())
+
+    def _kept(self, sdist: Sdist) -> SdistHead | None:
+        data = self._store.get(layout.sdist_head(sdist.sha256))
+        if data is None:
+            return None
+        return _head(sdist, {name: base64.b64decode(file) for name, file in json.loads(data).items()})
 
 
 def read_head(sdist: Sdist, file: BinaryIO, *, unpacked_bytes: int = _UNPACKED_BYTES) -> SdistHead:
@@ -58,12 +100,16 @@ def read_head(sdist: Sdist, file: BinaryIO, *, unpacked_bytes: int = _UNPACKED_B
         struct.error,
     ) as error:
         raise bad_archive(sdist, str(error)) from error
-    pyproject = found.get("pyproject.toml")
+    return _head(sdist, found)
+
+
+def _head(sdist: Sdist, files: Mapping[str, bytes]) -> SdistHead:
+    pyproject = files.get("pyproject.toml")
     return SdistHead(
-        pkg_info=found.get("PKG-INFO"),
+        pkg_info=files.get("PKG-INFO"),
         pyproject=_parse(sdist, pyproject),
         pyproject_sha256="" if pyproject is None else hashlib.sha256(pyproject).hexdigest(),
-        size=sum(map(len, found.values())),
+        files=files,
     )
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +20,7 @@ from wheelfarm_services.admission import Admission
 from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.prebuilt import wheel_metadata
 from wheelfarm_services.scratch import scratch_folder
-from wheelfarm_services.sdist_head import SdistHead, read_head
+from wheelfarm_services.sdist_head import SdistHead, SdistHeads
 from wheelfarm_services.sdist_metadata import SdistMetadata
 from wheelfarm_services.static_metadata import offered_metadata, require_about, resolving_fields, static_metadata
 from wheelfarm_services.store import Store
@@ -28,9 +29,6 @@ from wheelfarm_services.upstreams import ListedSdist, ProjectPage, Upstreams
 _PAGE_AGE_S = 600.0
 _MOST_KNOWN = 20_000
 """For how many projects pages are remembered, and for how many things locks: whoever may read can ask for any name."""
-_MOST_HEADS = 256
-_HEAD_BYTES = 128 << 10
-"""Of how many sdists the head is remembered, where it is small: it may take to unpack a whole archive to find it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +58,7 @@ class SourceIndex:
         self._pages: dict[tuple[str, bool], _Remembered] = {}
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
-        self._heads: dict[Sdist, SdistHead] = {}
+        self._heads = SdistHeads(store)
         self._admission = Admission(PolicyBook(store))
 
     def page(self, name: str) -> ProjectPage | None:
@@ -114,10 +112,7 @@ class SourceIndex:
 
     def head(self, sdist: Sdist) -> SdistHead:
         """The head of a mirrored sdist."""
-        if (head := self._heads.get(sdist)) is not None:
-            return head
-        with self._opened(sdist) as file:
-            return self._remembered(sdist, read_head(sdist, file))
+        return self._heads.read(sdist, partial(self._opened, sdist))
 
     def _stated_metadata(self, sdist: Sdist) -> bytes | None:
         if not sdist.is_prebuilt:
@@ -186,28 +181,23 @@ class SourceIndex:
         with scratch_folder("mirror") as folder:
             path = folder / "sdist"
             self._upstreams.fetch(listed, path)
-            self._require_its_own(listed.sdist, path)
+            head = self._own_head(listed.sdist, path)
             self._store.put_file(layout.sdist(listed.sdist.sha256), path)
+        if head is not None:
+            self._heads.keep(listed.sdist, head)
         self._store.put(layout.sdist_record(listed.sdist.sha256), json.dumps(asdict(listed)).encode())
 
-    def _require_its_own(self, sdist: Sdist, path: Path) -> None:
-        """Raise BadSdist where an archive can't be read, or says that it is of another project or version.
+    def _own_head(self, sdist: Sdist, path: Path) -> SdistHead | None:
+        """What an archive, which is no wheel's, says of itself. Raises BadSdist where it can't be read, or is of
+        another project or version.
 
         Bytes are known by their sha256: whoever listed another's under a name of his own, and was asked for it first,
         would take them away from it.
         """
         if sdist.is_prebuilt:
-            return
-        with path.open("rb") as file:
-            head = read_head(sdist, file)
+            return None
+        head = self._heads.read(sdist, lambda: path.open("rb"))
         require_about(sdist, head)
-        self._remembered(sdist, head)
-
-    def _remembered(self, sdist: Sdist, head: SdistHead) -> SdistHead:
-        if len(self._heads) >= _MOST_HEADS:
-            self._heads.clear()
-        if head.size <= _HEAD_BYTES:
-            self._heads[sdist] = head
         return head
 
     def _lock(self, name: str) -> threading.Lock:

@@ -22,6 +22,7 @@ from wheelfarm.settings import Settings, require_all
 from wheelfarm.traces import tracing
 from wheelfarm.worker import ServedTarget, WorkerRecord
 from wheelfarm_services.fleet import Fleet
+from wheelfarm_services.garbage_collector import spare_what_lasts
 from wheelfarm_services.ledger import Ledger, redis_client
 from wheelfarm_services.log_writer import LogWriter
 from wheelfarm_services.logs import configure_logs, log_to_stderr
@@ -119,6 +120,7 @@ def run_worker(settings: Settings, queues: tuple[str, ...], targets: tuple[str, 
         drain = Drain(runner, grace_s=settings.drain_s, began=presence.drain, last_act=back_ends.close)
         stack.enter_context(presence)
         served = [*queues, *(target.queue for target in record.targets)]
+        spare_what_lasts()
         logger.info("worker serves", extra={"worker": name, "queues": served, "slots": settings.slots})
         serve(app, served, runner.run_all, threads=settings.slots + _PLANNING, stop=drain.signalled)
         logger.info("worker ends", extra={"worker": name})

@@ -36,6 +36,10 @@ class Hold(Protocol):
         """
         ...
 
+    def is_wanted(self, job: Job) -> bool:
+        """Whether somebody has asked for a job that is not over."""
+        ...
+
     def forget(self, jobs: Sequence[Job]) -> None:
         """Have those of the jobs that are done made anew when they are required again: what they made is gone."""
         ...

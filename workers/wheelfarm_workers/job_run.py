@@ -263,6 +263,11 @@ class ClaimedHold:
             case SuspensionOutcome.TOO_LARGE:
                 raise BuildCycle("The build requirements form a graph too large to be checked for cycles.")
 
+    def is_wanted(self, job: Job) -> bool:
+        """See `wheelfarm_workers.hold.Hold.is_wanted`."""
+        record = self._ledger.job(job.id)
+        return record is not None and not record.state.final
+
     def forget(self, jobs: Sequence[Job]) -> None:
         """See `wheelfarm_workers.hold.Hold.forget`."""
         self._ledger.forget([job.id for job in jobs])

@@ -92,7 +92,7 @@ class Pipeline:
         self._work = work
         self._driver_digest = driver.digest
         self._finisher = finisher
-        inputs = Inputs(store, farm, cache / "sdists", work)
+        self._inputs = inputs = Inputs(store, farm, cache / "sdists", work)
         facts = {
             "driver": driver.digest,
             "finisher": finisher.digest,
@@ -132,20 +132,22 @@ class Pipeline:
                 return self._build_wheel(job, hold).to_json()
 
     def _compute_metadata(self, job: Job, hold: Hold) -> None:
-        """Metadata that only the backend can tell is its wheel's, which is wanted anyway, so no work is done twice; but
-        the build of a large sdist is not waited for."""
+        """Metadata that only the backend can tell is its wheel's, which is wanted sooner or later, so no work is done
+        twice; but the build of a large sdist is not waited for, unless somebody wants the wheel by now."""
         if self._metadata.told_first(job.sdist, job.target_revision) is None:
-            told = self._prepared(job, hold) if self._wheels.find(job) is None else None
+            wheel = replace(job, kind=JobKind.WHEEL)
+            built = self._wheels.find(wheel) is not None or hold.is_wanted(wheel)
+            told = None if built else self._prepared(job, hold)
             if told is None:
-                told = self._told_by(self._wheel_of(replace(job, kind=JobKind.WHEEL), hold))
+                told = self._told_by(self._wheel_of(wheel, hold))
             self._metadata.keep_computed(job.sdist, job.target_revision, told)
 
     def _prepared(self, job: Job, hold: Hold) -> bytes | None:
         """What the backend of a large sdist tells without a build (PEP 517's `prepare_metadata_for_build_wheel`); None
         where it has no such hook or it fails: then the build tells, or why there is none."""
-        staged = self._planner.stage(job)
-        if staged.path.stat().st_size < _LARGE_SDIST_BYTES:
+        if self._inputs.sdist(job).stat().st_size < _LARGE_SDIST_BYTES:
             return None
+        staged = self._planner.stage(job)
         for _ in range(_ROUNDS):
             planned = self._planner.plan(staged, hold)
             try:

@@ -16,7 +16,7 @@ from wheelfarm_services import layout
 from wheelfarm_services.build_system import BuildSystem, checked_requirements, read_build_system
 from wheelfarm_services.metrics import phase
 from wheelfarm_services.recipe_book import RecipeBook
-from wheelfarm_services.sdist_head import SdistHead, read_head
+from wheelfarm_services.sdist_head import SdistHead, SdistHeads
 from wheelfarm_services.sdist_records import sdist_record
 from wheelfarm_services.store import Store
 from wheelfarm_services.wheel_index import Manifest, Plan, PlannedRequirement, WheelIndex, build_key
@@ -88,6 +88,7 @@ class Planner:
         grounds: Grounds,
     ) -> None:
         self._grounds = grounds
+        self._heads = SdistHeads(store)
         self._store = store
         self._wheels = wheels
         self._recipes = recipes
@@ -106,8 +107,7 @@ class Planner:
         """
         target = self._targets.target(job)
         path = self._inputs.sdist(job)
-        with path.open("rb") as file:
-            head = read_head(job.sdist, file)
+        head = self._heads.read(job.sdist, lambda: path.open("rb"))
         recipe = self._recipes.recipe(job)
         remembered = self._store.get(layout.hook_requirements(job.sdist.sha256, target.revision))
         return StagedSdist(

@@ -136,10 +136,10 @@ local function stands(id, forced_at)
   return job[1] == 'done'
 end
 
--- Seconds that a job is expected to take: as submitted, as its like took, or as most do.
+-- Seconds that a job is expected to take: as its like took, as was guessed, or as most do.
 local function expected_seconds(submission)
-  local seconds = submission.seconds > 0 and submission.seconds
-    or submission.subject ~= '' and redis.call('HGET', PREFIX .. 'seconds', submission.subject)
+  local seconds = submission.subject ~= '' and redis.call('HGET', PREFIX .. 'seconds', submission.subject)
+    or submission.seconds > 0 and submission.seconds
     or USUAL_SECONDS
   return math.min(MOST_IMPACT, tonumber(seconds))
 end

@@ -17,7 +17,8 @@ Wake = Callable[[str], None]
 class Submission:
     """A job to be done: its id (the digest of its question), its queue, and what the worker is told.
 
-    It is expected to take `seconds`; with 0, as long as the last job of the same `subject` did.
+    It is expected to take as long as the last job of the same `subject` did or, where that is not known, a guess of
+    `seconds`; 0 for none.
     """
 
     id: str

@@ -195,6 +195,8 @@ def list_files(
 
 def redacted(url: str) -> str:
     """A URL without its credentials."""
+    if "@" not in url:
+        return url
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
