@@ -76,9 +76,11 @@ class SdistHeads:
 
     def _kept(self, sdist: Sdist) -> SdistHead | None:
         data = self._store.get(layout.sdist_head(sdist.sha256))
-        if data is None:
+        try:
+            files = None if data is None else {name: base64.b64decode(file) for name, file in json.loads(data).items()}
+        except (ValueError, TypeError, AttributeError):  # damaged: the archive is asked
             return None
-        return _head(sdist, {name: base64.b64decode(file) for name, file in json.loads(data).items()})
+        return None if files is None else _head(sdist, files)
 
 
 def read_head(sdist: Sdist, file: BinaryIO, *, unpacked_bytes: int = _UNPACKED_BYTES) -> SdistHead:

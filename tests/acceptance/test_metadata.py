@@ -366,6 +366,8 @@ def test_a2_prepared_metadata_is_given_up_for_what_the_wheel_tells(home: Home) -
         Project(name="prepared"),
         Project(name="built"),
     )
+    with source_index(home) as index:
+        assert wait_until(lambda: index.uv_lock("large").returncode == 0)
     assert install(home, "large") == ["built==1.0", "large==1.0"]
     assert manifests(home)["large==1.0"]["metadata"]["differences"] == [
         "-Requires-Dist: prepared",
@@ -378,5 +380,18 @@ def test_a2_prepared_metadata_is_given_up_for_what_the_wheel_tells(home: Home) -
 )
 def test_metadata_of_a_large_sdist_whose_hook_does_not_tell_it_is_its_wheels(home: Home, hook: str) -> None:
     home.upstream.add(large_project(code=hook, requires_dist=["built"]), Project(name="built"))
+    with source_index(home) as index:
+        assert wait_until(lambda: index.uv_lock("large").returncode == 0)
+        assert "built==1.0" in index.uv_lock("large").stdout
+    assert manifests(home)["large==1.0"]["metadata"]["revision"] == 0
+
+
+def test_metadata_of_a_large_sdist_whose_wheel_is_wanted_comes_with_the_wheel(home: Home) -> None:
+    home.upstream.add(
+        large_project(code=PREPARE.format(name="large"), requires_dist=["built"]),
+        Project(name="prepared"),
+        Project(name="built"),
+    )
     assert install(home, "large") == ["built==1.0", "large==1.0"]
+    assert "prepared apart" not in "".join(home.build_logs())
     assert manifests(home)["large==1.0"]["metadata"]["revision"] == 0

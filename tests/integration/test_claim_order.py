@@ -121,6 +121,16 @@ def test_job_weighs_as_long_as_the_last_of_its_subject_took(ledger: Ledger) -> N
     assert run_all(ledger) == ["numpy2", "cython2", "six2"]
 
 
+def test_guess_counts_only_for_what_nobody_has_seen(ledger: Ledger) -> None:
+    ledger.remember_seconds({"known-long": 90.0, "known-short": 1.0})
+    guesses = {"unknown": 50.0, "known-short": 70.0, "known-long": 1.0, "other": 0.0}
+    submissions = [
+        Submission(id=name, queue=QUEUE, spec="", subject=name, seconds=guess) for name, guess in guesses.items()
+    ]
+    ledger.submit("r1", submissions)
+    assert run_all(ledger) == ["known-long", "unknown", "other", "known-short"]
+
+
 # Between requests.
 
 

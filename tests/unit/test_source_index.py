@@ -228,3 +228,14 @@ def test_head_of_a_brought_sdist_is_read_once(store: DirectoryStore, index: Fake
     first = sources.head(sdist)
     assert first.pkg_info is not None
     assert sources.head(sdist) is first
+    assert source(store, index).head(sdist) == first
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"PKG-INFO": 1}', b'{"PKG-INFO": "x"}'])
+def test_head_that_is_kept_damaged_is_read_from_the_archive(
+    store: DirectoryStore, index: FakeIndex, damaged: bytes
+) -> None:
+    sources, sdist = source(store, index), index.sdist(STATIC)
+    sources.mirror(sdist)
+    store.put(layout.sdist_head(sdist.sha256), damaged)
+    assert source(store, index).head(sdist) == sources.head(sdist)
