@@ -16,7 +16,11 @@ from tests.integration.conftest import find_servers
 from tests.support.fleet import TOKEN, free_port, separate_farm
 from tests.support.index_farm import TARGET
 
+from benchmarks.measure import processor_s
 from wheelfarm.wheel import BuiltWheel
+
+_Running = tuple[int, Callable[[BuiltWheel], dict[str, str]]]
+"""The process of a server, and where it has what is asked for."""
 
 PEERS = ("simpleindex", "pypiserver", "devpi")
 
@@ -35,10 +39,11 @@ http {{
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A server that runs: its address, what must be sent with each request, and where a page and a wheel are."""
+    """A server that runs: its address, its process, the headers of each request, and where a page and a wheel are."""
 
     name: str
     url: str
+    pid: int
     paths: Callable[[BuiltWheel], dict[str, str]]
     headers: Sequence[str] = field(default=())
 
@@ -49,14 +54,25 @@ def require_tools() -> None:
         raise click.ClickException(f"{' and '.join(missing)} must be on PATH: apt-get install nginx-light wrk")
 
 
-def wrk(url: str, seconds: int, headers: Sequence[str]) -> float:
-    """Requests a second of eight connections. Raises where any answer was none of 200."""
-    given = [word for header in headers for word in ("-H", header)]
-    words = ["wrk", "-t1", "-c8", f"-d{seconds}s", *given, url]
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a server stood: requests a second, and its processor time for each in microseconds."""
+
+    rate: float
+    processor_us: float
+
+
+def wrk(server: Peer, path: str, seconds: int) -> Load:
+    """The load of eight connections. Raises where any answer was none of 200."""
+    given = [word for header in server.headers for word in ("-H", header)]
+    words = ["wrk", "-t1", "-c8", f"-d{seconds}s", *given, server.url + path]
+    before = processor_s(server.pid)
     told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    used_s = processor_s(server.pid) - before
     if "Non-2xx" in told or "Socket errors" in told:
-        raise click.ClickException(f"{url} does not answer well:\n{told}")
-    return float(re.findall(r"Requests/sec:\s+([\d.]+)", told)[0])
+        raise click.ClickException(f"{server.url}{path} does not answer well:\n{told}")
+    (requests,), (rate,) = re.findall(r"(\d+) requests in", told), re.findall(r"Requests/sec:\s+([\d.]+)", told)
+    return Load(rate=float(rate), processor_us=1e6 * used_s / int(requests))
 
 
 def _as_stored(wheel: BuiltWheel) -> dict[str, str]:
@@ -76,8 +92,8 @@ def nginx(root: Path, store: Path) -> Iterator[Peer]:
         root.chmod(0o755)
         store.chmod(0o755)
         (folder / "conf").write_text("user root;\n" + (folder / "conf").read_text())
-    with _running(["nginx", "-p", str(folder), "-c", str(folder / "conf")], port):
-        yield Peer(name="nginx", url=f"http://127.0.0.1:{port}", paths=_as_stored)
+    with _running(["nginx", "-p", str(folder), "-c", str(folder / "conf")], port) as pid:
+        yield Peer(name="nginx", pid=pid, url=f"http://127.0.0.1:{port}", paths=_as_stored)
 
 
 @contextmanager
@@ -88,8 +104,9 @@ def farm(root: Path) -> Iterator[Peer]:
         words = ["--port", "0", "--unixsocket", f"{made.root}/s", "--dir", str(made.root), "--save", ""]
         made.start("broker", [str(server), *words])
         time.sleep(0.5)
-        made.start_services()
-        yield Peer(name="wheelfarm", url=made.url, paths=_as_stored, headers=[f"Authorization: Bearer {TOKEN}"])
+        pid = made.start_services().process.pid
+        headers = [f"Authorization: Bearer {TOKEN}"]
+        yield Peer(name="wheelfarm", pid=pid, url=made.url, paths=_as_stored, headers=headers)
 
 
 @contextmanager
@@ -103,12 +120,12 @@ def peer(name: str, root: Path, wheels: Sequence[Path]) -> Iterator[Peer]:
     (folder / "files").mkdir()
     for wheel in wheels:
         shutil.copy(wheel, folder / "files")
-    with _STARTED[name](folder, port) as paths:
-        yield Peer(name=name, url=f"http://127.0.0.1:{port}", paths=paths)
+    with _STARTED[name](folder, port) as (pid, paths):
+        yield Peer(name=name, pid=pid, url=f"http://127.0.0.1:{port}", paths=paths)
 
 
 @contextmanager
-def _simpleindex(folder: Path, port: int) -> Iterator[Callable[[BuiltWheel], dict[str, str]]]:
+def _simpleindex(folder: Path, port: int) -> Iterator[_Running]:
     for wheel in (folder / "files").glob("*.whl"):
         project = folder / "tree" / wheel.name.partition("-")[0]
         project.mkdir(parents=True, exist_ok=True)
@@ -116,24 +133,24 @@ def _simpleindex(folder: Path, port: int) -> Iterator[Callable[[BuiltWheel], dic
     conf = '[routes."{project}"]\nsource = "path"\nto = "tree/{project}"\n'
     conf += f'[server]\nhost = "127.0.0.1"\nport = {port}\n'
     (folder / "simpleindex.toml").write_text(conf)
-    with _running([str(folder / "venv/bin/simpleindex"), str(folder / "simpleindex.toml")], port, cwd=folder):
-        yield lambda wheel: {"page": f"/{wheel.name}/", "wheel": f"/{wheel.name}/{wheel.filename}"}
+    with _running([str(folder / "venv/bin/simpleindex"), str(folder / "simpleindex.toml")], port, cwd=folder) as pid:
+        yield pid, lambda wheel: {"page": f"/{wheel.name}/", "wheel": f"/{wheel.name}/{wheel.filename}"}
 
 
 @contextmanager
-def _pypiserver(folder: Path, port: int) -> Iterator[Callable[[BuiltWheel], dict[str, str]]]:
+def _pypiserver(folder: Path, port: int) -> Iterator[_Running]:
     words = ["run", "-i", "127.0.0.1", "-p", str(port), "--disable-fallback", str(folder / "files")]
-    with _running([str(folder / "venv/bin/pypi-server"), *words], port):
-        yield lambda wheel: {"page": f"/simple/{wheel.name}/", "wheel": f"/packages/{wheel.filename}"}
+    with _running([str(folder / "venv/bin/pypi-server"), *words], port) as pid:
+        yield pid, lambda wheel: {"page": f"/simple/{wheel.name}/", "wheel": f"/packages/{wheel.filename}"}
 
 
 @contextmanager
-def _devpi(folder: Path, port: int) -> Iterator[Callable[[BuiltWheel], dict[str, str]]]:
+def _devpi(folder: Path, port: int) -> Iterator[_Running]:
     bin_, data, url = folder / "venv/bin", folder / "data", f"http://127.0.0.1:{port}"
     subprocess.run(
         [str(bin_ / "devpi-init"), "--serverdir", str(data), "--no-root-pypi"], check=True, capture_output=True
     )
-    with _running([str(bin_ / "devpi-server"), "--serverdir", str(data), "--port", str(port)], port):
+    with _running([str(bin_ / "devpi-server"), "--serverdir", str(data), "--port", str(port)], port) as pid:
         client = [str(bin_ / "devpi")]
         state = ["--clientdir", str(folder / "client")]
         for words in (
@@ -151,19 +168,19 @@ def _devpi(folder: Path, port: int) -> Iterator[Callable[[BuiltWheel], dict[str,
             (link,) = re.findall(rf'href="[./]*(\+f/[^"#]*{re.escape(wheel.filename)})', text)
             return {"page": page, "wheel": f"/root/bench/{link}"}
 
-        yield paths
+        yield pid, paths
 
 
 _STARTED = {"simpleindex": _simpleindex, "pypiserver": _pypiserver, "devpi": _devpi}
 
 
 @contextmanager
-def _running(words: Sequence[str], port: int, *, cwd: Path | None = None) -> Iterator[None]:
+def _running(words: Sequence[str], port: int, *, cwd: Path | None = None) -> Iterator[int]:
     process = subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(transport=httpx.HTTPTransport(retries=9), trust_env=False) as client:
             client.get(f"http://127.0.0.1:{port}/", timeout=60)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()

@@ -126,6 +126,8 @@ class Policy:
 
     def require_served(self, name: str, version: str) -> None:
         """Raise PolicyRefused where a wheel of the farm's, of that project and version, may not be given out."""
+        if not self.deny:
+            return
         sdist = Sdist(name=name, version=version, filename="", sha256="")
         if reason := "; ".join(self._denials(sdist)):
             raise refused(sdist, reason)

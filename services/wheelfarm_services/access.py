@@ -16,7 +16,8 @@ from wheelfarm_services.basic_auth import basic_credentials
 
 logger = logging.getLogger(__name__)
 
-_KEY = "wheelfarm.principal"
+PRINCIPAL = "wheelfarm.principal"
+"""Under this key a request's scope has who sent it, once that is known."""
 _NOBODY = TokenRecord(id="", sha256=digest(""), scope=Scope.READ, revoked=True)
 
 _GONE = (-1,)
@@ -122,14 +123,9 @@ class Access:
 
 def principal_of(http: HTTPConnection) -> Principal:
     """Who sent a request."""
-    found = http.scope[_KEY]
+    found = http.scope[PRINCIPAL]
     assert isinstance(found, Principal)  # noqa: S101  (the middleware lets nobody else through)
     return found
-
-
-def bear(http: HTTPConnection, principal: Principal) -> None:
-    """Note who sent a request."""
-    http.scope[_KEY] = principal
 
 
 def _stamp(path: Path | None) -> tuple[int, ...]:

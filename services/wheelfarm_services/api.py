@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from wheelfarm_services.access import Access
 from wheelfarm_services.accounts import Accounts
+from wheelfarm_services.answer_memory import AnswerMemory
 from wheelfarm_services.answers import routing_answer
 from wheelfarm_services.auth import Authenticated
 from wheelfarm_services.combined_index import combined_operations
@@ -70,7 +71,7 @@ def create_app(services: Services) -> ASGIApp:
     """The ASGI application. Every path but /healthz and /readyz asks for a token, as Bearer or as Basic's password."""
     routes = routes_of(operations_of(services))
     app = Starlette(routes=routes, exception_handlers={HTTPException: routing_answer})
-    return Authenticated(app, services.access, services.limits)
+    return Authenticated(AnswerMemory(app), services.access, services.limits)
 
 
 def operations_of(services: Services) -> list[Operation]:

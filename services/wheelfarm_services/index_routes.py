@@ -15,6 +15,7 @@ from wheelfarm.errors import NotFound
 from wheelfarm.job import PROJECT_NAME
 from wheelfarm_services import layout
 from wheelfarm_services.access import Principal, principal_of
+from wheelfarm_services.answer_memory import Condition, rests_on
 from wheelfarm_services.operation import HTML, Answer, Operation, Parameter
 from wheelfarm_services.parameters import ANY_TEXT, TARGET
 from wheelfarm_services.store import Store
@@ -93,13 +94,15 @@ class _Endpoints:
     def flat(self, http: HttpRequest) -> Response:
         target = http.path_params["target"]
         self._refresh(target)
-        return self._answer(http, partial(layout.flat_page, target), f"Nothing has been built for {target!r}.")
+        key, missing = partial(layout.flat_page, target), f"Nothing has been built for {target!r}."
+        return self._answer(http, key, missing, self._is_fresh(target))
 
     def root(self, http: HttpRequest) -> Response:
         target = http.path_params["target"]
         self._refresh(target)
         key = layout.root_page if principal_of(http).sees_all else layout.flat_page
-        return self._answer(http, partial(key, target), f"Nothing has been built for {target!r}.", view=_as_root)
+        missing = f"Nothing has been built for {target!r}."
+        return self._answer(http, partial(key, target), missing, self._is_fresh(target), view=_as_root)
 
     def project(self, http: HttpRequest) -> Response:
         target, asked = http.path_params["target"], http.path_params["project"]
@@ -118,18 +121,26 @@ class _Endpoints:
                 if self.index.pages.is_stale(target):
                     self.index.pages.render_target(target)
 
+    def _is_fresh(self, target: str) -> Condition:
+        """That no publish has left the target's pages behind."""
+        return lambda: not self.index.pages.is_stale(target)
+
     def _answer(
         self,
         http: HttpRequest,
         key: Callable[[str], str],
         missing: str,
+        *conditions: Condition,
         view: Callable[[Page], Page] = lambda page: page,
     ) -> Response:
-        """The page under a key, in the form that is asked for; a tenant gets its `view` of what it may see there."""
+        """The page under a key, in the form that is asked for; a tenant gets its `view` of what it may see there. To
+        others the same is answered again while the page is the same and the conditions hold."""
         chosen = representation(http.headers.get("accept", ""), http.query_params.get("format", ""))
         if chosen is None:
             return not_acceptable()
         principal = principal_of(http)
+        if principal.sees_all:
+            rests_on(http, self.store.watch(key(chosen.form)), *conditions)
         body = self.store.get(key(chosen.form if principal.sees_all else Form.JSON))
         if body is not None and not principal.sees_all:
             page = view(seen_page(self.tenancy, principal, json.loads(body)))

@@ -14,6 +14,7 @@ from wheelfarm.errors import InputError, NotFound, WheelfarmError
 from wheelfarm.job import PROJECT_NAME
 from wheelfarm.token_file import Scope
 from wheelfarm_services.access import principal_of
+from wheelfarm_services.answer_memory import rests_on
 from wheelfarm_services.answers import error_answer
 from wheelfarm_services.basic_auth import basic_credentials
 from wheelfarm_services.on_demand import Note, OnDemand, State, is_absent
@@ -56,6 +57,12 @@ class _Endpoint:
 
     async def answer(self, http: HttpRequest) -> Response:
         version = _version(http.query_params.get("want", ""))
+        answer = await self._answer(http, version)
+        if version:
+            rests_on(http, None)  # but on what becomes of that build
+        return answer
+
+    async def _answer(self, http: HttpRequest, version: str) -> Response:
         if not version:
             try:
                 return await self._page(http)

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,6 +26,8 @@ from wheelfarm_services.metrics import API_SECONDS, status_class
 from wheelfarm_services.threads import run_waiting
 
 logger = logging.getLogger(__name__)
+
+_NAME = "wheelfarm.operation"
 
 Endpoint = Callable[[HttpRequest], Response | Awaitable[Response]]
 """Answers a request; a plain function runs in the thread pool."""
@@ -99,6 +102,7 @@ class Operation:
 
     async def answer(self, http: HttpRequest) -> Response:
         """Check who asks for what, answer, and note it if it may have changed anything. It is traced for who traces."""
+        http.scope[_NAME] = self.name
         parent = http.headers.get("traceparent", "")
         if not parent:
             return await self._noted(http)
@@ -148,6 +152,11 @@ class Operation:
             principal_of(http).require(self.scope)
         for parameter in self.parameters:
             parameter.check(http)
+
+
+def operation_of(http: HTTPConnection) -> str:
+    """The name of the operation that has answered a request; "" where none has."""
+    return str(http.scope.get(_NAME, ""))
 
 
 def routes_of(operations: Iterable[Operation]) -> list[Route]:

@@ -1,7 +1,8 @@
 """The API's part for wheels by digest, the recipes and the policy."""
 
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Literal
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from starlette.requests import Request as HttpRequest
@@ -9,7 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from wheelfarm.errors import NotFound
 from wheelfarm_services import layout
-from wheelfarm_services.access import principal_of
+from wheelfarm_services.access import Principal, principal_of
+from wheelfarm_services.answer_memory import rests_on
 from wheelfarm_services.answers import IMMUTABLE
 from wheelfarm_services.operation import BYTES, Answer, Operation, Parameter
 from wheelfarm_services.parameters import ANY_TEXT, WHEEL_SHA256
@@ -85,12 +87,21 @@ class _Endpoints:
 
     def wheel(self, http: HttpRequest) -> Response:
         sha256, filename = http.path_params["sha256"], http.path_params["filename"]
-        self.tenancy.require_wheel(principal_of(http), sha256, filename)
-        with suppress(InvalidWheelFilename):
-            name, version, _, _ = parse_wheel_filename(filename.removesuffix(".metadata"))
-            self.curation.require_served(filename.removesuffix(".metadata"))
-            self.policies.policy.require_served(name, str(version))
-        return stored_file(http, self.store, layout.wheel(sha256, filename), IMMUTABLE)
+        key = layout.wheel(sha256, filename)
+        may_have = partial(self._may_have, principal_of(http), sha256, filename)
+        rests_on(http, self.store.watch(key), may_have)
+        may_have()
+        return stored_file(http, self.store, key, IMMUTABLE)
+
+    def _may_have(self, principal: Principal, sha256: str, filename: str) -> Literal[True]:
+        """Raises NotFound for a wheel that is deleted or that the bearer may not see, PolicyRefused for one that is
+        quarantined or denied."""
+        self.tenancy.require_wheel(principal, sha256, filename)
+        wheel = filename.removesuffix(".metadata")
+        if (release := _release(wheel)) is not None:
+            self.curation.require_served(wheel)
+            self.policies.policy.require_served(*release)
+        return True
 
     def policy(self, _: HttpRequest) -> Response:
         file = self.policies.file
@@ -106,3 +117,13 @@ class _Endpoints:
         if found is None:
             raise NotFound(f"The farm has no recipe for {http.path_params['project']!r}.")
         return JSONResponse(found)
+
+
+@lru_cache(10_000)
+def _release(filename: str) -> tuple[str, str] | None:
+    """The project and the version that a wheel's file name tells; None where it is none."""
+    try:
+        name, version, _, _ = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return None
+    return name, str(version)

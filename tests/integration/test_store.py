@@ -212,6 +212,27 @@ def test_listing_elsewhere_is_refused(store: Store, prefix: str) -> None:
         list(store.list(prefix))
 
 
+def test_object_that_is_watched_is_told_to_be_the_same_only_while_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    changes: list[Callable[[], object]] = [
+        lambda: store.put("a/b", b"other"),
+        lambda: store.put("a/b", b"bytes"),
+        lambda: store.delete("a/b"),
+    ]
+    for change in changes:
+        store.put("a/b", b"bytes")
+        same = store.watch("a/b")
+        assert same is None or same()
+        change()
+        assert same is None or not same()
+    assert store.watch("a/b") is None
+    with pytest.raises(NotFound):
+        store.watch("../a")
+
+
 def test_objects_tell_sizes_and_times_by_the_stores_clock(store: Store) -> None:
     before = store.now()
     store.put("a/b", b"12345")

@@ -128,8 +128,10 @@ class NobodyWorks:
 class Farm:
     """The API over a real store, a fake ledger and an upstream of two projects."""
 
+    store_type: type[DirectoryStore] = DirectoryStore
+
     def __init__(self, folder: Path, *, access: Access | None = None, limits: RateLimits | None = None) -> None:
-        self.store = DirectoryStore.create(folder / "store")
+        self.store = self.store_type.create(folder / "store")
         self.ledger = FakeLedger()
         self.accounts = FakeAccounts()
         self.upstream_status = 200
@@ -143,7 +145,7 @@ class Farm:
         self.requests = Requests(
             self.store, self.ledger.as_ledger, sources, WheelIndex(self.store), recipes, tenancy=self.tenancy
         )
-        services = Services(
+        self.services = Services(
             store=self.store,
             ledger=self.ledger.as_ledger,
             sources=sources,
@@ -156,7 +158,7 @@ class Farm:
             access=access or Access(TOKEN),
             limits=limits,
         )
-        self.app = create_app(services)
+        self.app = create_app(self.services)
         self.client = asgi_client(self.app, Authorization=basic(RESOLUTION, TOKEN))
 
     def _upstream(self, request: httpx.Request) -> httpx.Response:

@@ -5,16 +5,17 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import cast
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from wheelfarm_services.event_stream import ABORT, EventStreams
-from wheelfarm_services.http_server import HttpServer
+from wheelfarm_services.http_server import HttpServer, JoiningTransport
 
 
 async def _option_of_connection(http: Request) -> JSONResponse:
@@ -30,13 +31,27 @@ async def _refuse(_: Request) -> JSONResponse:
     return JSONResponse("refused", 401)
 
 
+def _pieces(release: threading.Event | None) -> Iterator[bytes]:
+    assert release is not None
+    release.wait(60)
+    yield b"first"
+    yield b"HTTP/1.1 200 OK"
+    yield b"last"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+_LARGE = bytes(range(256)) * 4096
+
+
 @contextmanager
-def serving(*, head_s: float = 60.0) -> Iterator[int]:
-    """A server on loopback; its port."""
+def serving(*, head_s: float = 60.0, release: threading.Event | None = None) -> Iterator[int]:
+    """A server on loopback; its port. A slow answer's body begins with `release`."""
     routes = [
         Route("/", _option_of_connection),
         Route("/bounded", _is_bounded),
         Route("/refuse", _refuse, methods=["PUT"]),
+        Route("/slow", lambda _: StreamingResponse(_pieces(release))),
+        Route("/large", lambda _: Response(_LARGE)),
     ]
     server = HttpServer(Starlette(routes=routes), EventStreams(), log_level="error", head_s=head_s)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -99,3 +114,40 @@ def test_body_that_goes_on_after_it_was_refused_is_dropped() -> None:
 def test_answer_may_take_longer_than_its_question() -> None:
     with serving() as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         assert [client.get("/bounded").json(), client.get("/bounded").json()] == [False, False]
+
+
+def test_head_of_an_answer_does_not_wait_for_a_body_that_has_yet_to_come() -> None:
+    release = threading.Event()
+    with serving(release=release) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with client.stream("GET", "/slow") as answer:
+            assert answer.status_code == 200
+            release.set()
+            assert answer.read() == b"firstHTTP/1.1 200 OKlast"
+        assert client.get("/large").content == _LARGE
+        assert client.head("/large").headers["content-length"] == str(len(_LARGE))
+
+
+def test_head_and_a_small_body_are_sent_as_one_piece() -> None:
+    class Transport:
+        """Keeps what is written."""
+
+        def __init__(self) -> None:
+            self.written: list[bytes] = []
+            self.write = self.written.append
+            self.is_closing = lambda: False
+            self.close = lambda: self.written.append(b"closed")
+
+    async def write(*pieces: bytes) -> list[bytes]:
+        kept = Transport()
+        transport = JoiningTransport(cast(asyncio.Transport, kept), asyncio.get_running_loop())
+        for piece in pieces:
+            transport.write(piece)
+        await asyncio.sleep(0)
+        transport.write(HEAD)
+        transport.close()
+        return kept.written
+
+    assert asyncio.run(write(HEAD, b"body", b"more")) == [HEAD + b"body", b"more", HEAD, b"closed"]
+    assert asyncio.run(write(HEAD)) == [HEAD, HEAD, b"closed"]
+    assert asyncio.run(write(HEAD, _LARGE)) == [HEAD, _LARGE, HEAD, b"closed"]
+    assert asyncio.run(write(HEAD, HEAD, b"x")) == [HEAD + HEAD, b"x", HEAD, b"closed"]

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,7 @@ from wheelfarm.target import Target
 from wheelfarm.token_file import digest, new_token
 from wheelfarm_services import layout
 from wheelfarm_services.access import Access
+from wheelfarm_services.answer_memory import AnswerMemory
 from wheelfarm_services.auth import Authenticated
 from wheelfarm_services.fleet import Fleet
 from wheelfarm_services.index_routes import index_operations
@@ -24,6 +26,7 @@ from wheelfarm_services.on_demand import STARTS_PER_MINUTE, OnDemand
 from wheelfarm_services.on_demand_routes import building_on_demand, held_s
 from wheelfarm_services.operation import routes_of
 from wheelfarm_services.rate_limits import RateLimits
+from wheelfarm_services.store import DirectoryStore
 from wheelfarm_services.targets import define
 from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.wheel_index import WheelIndex
@@ -92,7 +95,8 @@ class Farm:
         operations = index_operations(self.index.store, WheelIndex(self.index.store), Tenancy(self.index.store))
         covered = building_on_demand(operations, demand, held=lambda _: 0.0)
         self.client = asgi_client(
-            Authenticated(Starlette(routes=routes_of(covered)), Access("", file)), Authorization=f"Bearer {self.token}"
+            Authenticated(AnswerMemory(Starlette(routes=routes_of(covered))), Access("", file)),
+            Authorization=f"Bearer {self.token}",
         )
 
     def _build(self, requirement: str, target: Target, token: str, goes_on: Callable[[], None]) -> None:
@@ -144,6 +148,15 @@ def test_version_that_is_wanted_is_built_though_there_are_others(farm: Farm) -> 
     farm.ended(f"{PAGE}?want=1.5")
     assert [requirement for requirement, _ in farm.built] == ["app==1.5"]
     assert farm.client.get(PAGE, params={"want": "; x"}).status_code == 400
+
+
+def test_version_that_is_wanted_is_looked_for_each_time(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DirectoryStore, "now", lambda _: time.time() + 60)  # pages count as written long ago
+    wanted = f"{PAGE}?want=1.5"
+    assert farm.ended(wanted).status_code == 200
+    farm.redis.values.clear()
+    assert farm.client.get(wanted).status_code == 503
+    assert farm.client.get(PAGE).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -220,3 +220,48 @@ def test_what_is_put_while_its_folder_is_swept_away_is_there(directory: Director
     finally:
         done.set()
         sweeper.join()
+
+
+class Later(DirectoryStore):
+    """A store by whose clock everything was written a while ago."""
+
+    def now(self) -> float:
+        return super().now() + 60
+
+
+def test_watched_file_is_the_same_until_it_is_replaced_altered_or_moved(root: Path) -> None:
+    store = Later.create(root)
+
+    def in_place() -> None:
+        with (root / "a/b").open("r+b") as file:
+            file.write(b"B")
+
+    def backdated() -> None:
+        in_place()
+        os.utime(root / "a/b", ns=(known.st_atime_ns, known.st_mtime_ns))
+
+    changes: list[Callable[[], object]] = [
+        lambda: store.put("a/b", b"bytes"),
+        lambda: store.replace("a/b", b"other", (store.get_with_etag("a/b") or (b"", ""))[1]),
+        in_place,
+        backdated,
+        lambda: store.move("a/b", "a/c"),
+        lambda: (root / "a").rename(root / "c"),
+        lambda: shutil.rmtree(root),
+    ]
+    for change in changes:
+        store.put("a/b", b"bytes")
+        known = (root / "a/b").stat()
+        same = store.watch("a/b")
+        assert same is not None
+        assert (same(), same()) == (True, True)
+        change()
+        assert not same()
+
+
+def test_what_was_written_just_now_is_not_watched_for_the_next_write_may_have_the_same_time(root: Path) -> None:
+    store = DirectoryStore.create(root)
+    store.put("a", b"1")
+    os.utime(root / "a", (0, 0))  # its content is told to be old, but not the change of it
+    assert store.watch("a") is None
+    assert Later(root).watch("a") is not None

@@ -58,6 +58,9 @@ class PatientStore:
     def size(self, key: str) -> int | None:
         return self._patiently(partial(self._store.size, key))
 
+    def watch(self, key: str) -> Callable[[], bool] | None:
+        return self._store.watch(key)
+
     def put(self, key: str, data: bytes) -> None:
         self._patiently(partial(self._store.put, key, data))
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -62,6 +62,9 @@ class CheckedStore:
 
     def size(self, key: str) -> int | None:
         return self._store.size(key)
+
+    def watch(self, key: str) -> Callable[[], bool] | None:
+        return self._store.watch(key)
 
     def put(self, key: str, data: bytes) -> None:
         self._store.put(key, data)

@@ -7,8 +7,9 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,8 @@ from wheelfarm_services.store.protocol import StoredObject, require_key
 
 _MARKER = ".wheelfarm-store"
 _NEW, _GONE = ".new-", ".gone-"
+_SETTLED_NS = 2_000_000_000
+"""A file that was changed longer ago than this gets another time with the next change, however coarse they are."""
 
 
 class DirectoryStore:
@@ -77,6 +80,13 @@ class DirectoryStore:
             except (FileNotFoundError, NotADirectoryError):
                 self._require_root()
                 return None
+
+    def watch(self, key: str) -> Callable[[], bool] | None:
+        path = str(self._path(key))
+        known = _version(path)
+        if known is None or max(known[-2:]) > self.now() * 1e9 - _SETTLED_NS:
+            return None
+        return partial(_has_version, path, known)
 
     def put(self, key: str, data: bytes) -> None:
         with self._reported(key), self._written(key, data) as temporary:
@@ -248,6 +258,26 @@ class DirectoryStore:
                     hint="Free some space there, then run the command again: finished wheels are kept.",
                 ) from error
             raise FarmUnavailable(f"The store can't reach {key!r} in {self.root}: {error.strerror}.") from error
+
+
+def _version(path: str) -> tuple[int, ...] | None:
+    """What changes with every change of a file, its two times last; None where there is no such file.
+
+    It is opened, for only then network file systems ask their server.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _has_version(path: str, version: tuple[int, ...]) -> bool:
+    return _version(path) == version
 
 
 def _sync(folder: Path) -> None:

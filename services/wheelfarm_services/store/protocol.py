@@ -1,7 +1,7 @@
 """What every store does, and what its keys look like."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -38,6 +38,11 @@ class Store(Protocol):
 
     def size(self, key: str) -> int | None:
         """The object's size in bytes, or None when there is none."""
+        ...
+
+    def watch(self, key: str) -> Callable[[], bool] | None:
+        """What tells, without reading it, whether the object has been the same since now: False where it may not have
+        been. None where nothing tells that, so also of an object that is not there or was written just now."""
         ...
 
     def put(self, key: str, data: bytes) -> None:

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 REMOVED = "removed from the upstream index"
 UPSTREAM = "upstream"
 """By whom it was done, where upstream was followed."""
+_UNTOUCHED = ProjectState()
 _AGE_S = 2.0
 _REMEMBERED = 10_000
 
@@ -94,6 +95,8 @@ class Curation:
         """Raises PolicyRefused for a quarantined wheel, NotFound for a deleted one, as of two seconds ago at most."""
         project, version = project_of(filename), version_of(filename)
         state = self._state(project)
+        if state == _UNTOUCHED:
+            return
         if event := state.quarantine(version):
             raise refused(Sdist(name=project, version=version, filename="", sha256=""), f"quarantined, {event.reason}")
         if event := state.deletion(filename):
