@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import packaging
-
 from wheelfarm.errors import BadInterpreter, UnfitTarget
 from wheelfarm.target import Target
 from wheelfarm.wheel import BuiltWheel
@@ -49,6 +47,8 @@ class EnvironmentTags:
 
 def environment_tags(python: Path, shown: str) -> EnvironmentTags:
     """What the environment of an interpreter takes now. Raises BadInterpreter where that does not tell."""
+    import packaging
+
     package = Path(packaging.__file__)
     command = [str(python), "-c", _ASK, str(package), str(package.parent)]
     try:

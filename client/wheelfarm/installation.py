@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -159,6 +158,8 @@ def _interpreter(given: str) -> Path:
     """The interpreter that a path, an environment's folder, a command's name or a version such as 3.12 stands for."""
     if "/" in given or Path(given).is_dir():
         return _interpreter_at(Path(given))
+    import shutil  # costly, and not needed for a path
+
     if found := shutil.which(given):
         return Path(found).absolute()
     command = [find_uv_bin(), "python", "find", "--no-config", "--no-python-downloads", "--no-project", "--", given]

@@ -4,17 +4,16 @@ To read the files of a large set takes longer than to install them, so what they
 they stood. What is there unchanged since is not read again, nor are further links to it, of which installers make each
 environment. Unchanged means the time of change (ctime), which nobody can set. A further link sets it, too: hence it is
 looked at before the installer runs, and of what stands there afterwards only which file it is.
+
+What only records and wheels are read by is imported while the installer runs.
 """
 
-import base64
-import csv
 import hashlib
 import io
 import json
 import os
 import re
 import time
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -127,7 +126,7 @@ def _identity(path: str) -> tuple[_Identity, int]:
 def _is_whole(info: Path, shipped: Mapping[str, str], allowed: Mapping[str, Collection[str]], sight: _Sight) -> bool:
     try:
         recorded = _rows((info / "RECORD").read_text())
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (OSError, UnicodeDecodeError):
         return False
     folder = f"{info.parent}/"
     return shipped.items() <= recorded.items() and all(sight.digest(folder + name) in allowed[name] for name in shipped)
@@ -135,20 +134,31 @@ def _is_whole(info: Path, shipped: Mapping[str, str], allowed: Mapping[str, Coll
 
 def _shipped(wheel: Path) -> dict[str, str]:
     """The digests of a wheel's files that are installed as they are; none where its record can't be read."""
+    import zipfile
+
     try:
         with zipfile.ZipFile(wheel) as archive:
             record = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/RECORD", name))
             rows = _rows(archive.read(record).decode())
-    except (OSError, StopIteration, zipfile.BadZipFile, UnicodeDecodeError, csv.Error):
+    except (OSError, StopIteration, zipfile.BadZipFile, UnicodeDecodeError):
         return {}
     return {name: digest for name, digest in rows.items() if digest and ".data/" not in name}
 
 
 def _rows(record: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in csv.reader(io.StringIO(record)) if len(row) == 3}
+    """The digests in a record, by name; none where it is malformed."""
+    import csv
+
+    try:
+        return {row[0]: row[1] for row in csv.reader(io.StringIO(record)) if len(row) == 3}
+    except csv.Error:
+        return {}
 
 
 def _digest(path: str) -> str:
+    """The digest of a file as records have it. Raises OSError."""
+    import base64
+
     with os.fdopen(os.open(path, os.O_RDONLY), "rb", buffering=0) as file:
         digest = hashlib.file_digest(file, "sha256").digest()
     return f"sha256={base64.urlsafe_b64encode(digest).decode().rstrip('=')}"

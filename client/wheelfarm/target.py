@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -287,6 +286,8 @@ def _toolchain_while(_: object) -> str:
 
 def _toolchain() -> list[str]:
     """Versions of what may leave its mark in a wheel: libc, compilers, binutils and -dev packages."""
+    import shutil  # costly, and only where nothing is remembered
+
     if shutil.which("dpkg-query"):
         listing = [
             "dpkg-query",
@@ -304,8 +305,9 @@ def _toolchain() -> list[str]:
 
 
 def _watched() -> list[Path]:
-    tools = [Path(found) for tool in ("cc", "c++", "ld") if (found := shutil.which(tool))]
-    return [Path("/var/lib/dpkg/status"), *tools]
+    """The list of installed packages, and whatever the PATH has of the tools that leave most marks."""
+    tools = [Path(folder, tool) for folder in os.get_exec_path() for tool in ("cc", "c++", "ld")]
+    return [Path("/var/lib/dpkg/status"), *(tool for tool in tools if tool.is_file())]
 
 
 def _stamp(path: Path) -> list[int | str]:
