@@ -91,15 +91,19 @@ def define(store: Store, target: Target) -> None:
 
 def _require_same_kind(store: Store, target: Target) -> None:
     """Native and portable wheels, and those of different variants or Pythons, never stand on one index."""
-    own = _kind(target)
     for key in store.list(layout.target_definitions(target.name)):
-        other = _kind(Target.from_json(json.loads(store.get(key) or b"{}")))
-        if different := [name for name in own if own[name] != other[name]]:
-            told = ", ".join(f"{name} {own[name] or 'none'} (not {other[name] or 'none'})" for name in different)
-            raise InputError(
-                f"The index of the target {target.name} has wheels of another kind than it asks for now: {told}.",
-                hint="Give the changed target another name.",
-            )
+        require_same_kind(target, Target.from_json(json.loads(store.get(key) or b"{}")))
+
+
+def require_same_kind(target: Target, before: Target) -> None:
+    """Raise InputError where a changed target's wheels can't stand on the index of what it was before."""
+    own, other = _kind(target), _kind(before)
+    if different := [name for name in own if own[name] != other[name]]:
+        told = ", ".join(f"{name} {own[name] or 'none'} (not {other[name] or 'none'})" for name in different)
+        raise InputError(
+            f"The index of the target {target.name} has wheels of another kind than it asks for now: {told}.",
+            hint="Give the changed target another name.",
+        )
 
 
 def _kind(target: Target) -> dict[str, str]:

@@ -201,3 +201,12 @@ def test_changed_target_is_a_new_revision_and_why_says_so(held_home: Home) -> No
     assert held_home.run("build", "plain", "--target", "own").code == 0
     assert f"built before in revision {first}; since then changed: its environment" in why()
     assert f"now the target is in revision {second}" not in why()
+    words = ("target", "add", "own", "--from", "host", "--no-check", "--replace", "--variant", "other")
+    refused = held_home.run(*words)
+    assert (refused.code, "variant other (not none)" in refused.err) == (2, True), refused.err
+
+
+def test_host_is_what_is_built_for_without_a_target(held_home: Home) -> None:
+    held_home.upstream.add(Project(name="pure"))
+    plain = held_home.run("build", "pure", "--json").json["wheels"]
+    assert held_home.run("build", "pure", "--target", "host", "--json").json["wheels"] == plain

@@ -18,7 +18,7 @@ from wheelfarm.target import Target, host_target
 from wheelfarm.target_definition import TargetDefinition, parse_definition, read_definition
 from wheelfarm_services.refusal import refuse
 from wheelfarm_services.store import open_store
-from wheelfarm_services.targets import define
+from wheelfarm_services.targets import define, require_same_kind
 from wheelfarm_workers.debian_packages import lacking
 from wheelfarm_workers.distributions import Distributions
 from wheelfarm_workers.grounds import Ground, ground_of
@@ -57,13 +57,14 @@ def add(name: str, draft: str, arch: str, python: str, interpreter: str, no_chec
                 definition = _on_distribution(drafted, interpreter, arch, python, roots, distributions, back_ends)
             else:
                 definition = _defined(drafted, arch, python, roots, back_ends)
-            target = _target(definition, settings)
+            target, path = _target(definition, settings), settings.targets / f"{name}.toml"
+            if (before := _defined_before(path, settings)) is not None:
+                require_same_kind(target, before)
             if not no_check:
                 check_target(target, _ground(target, definition, settings, back_ends))
             if definition.distribution:  # what a target that the store knows stands on is not garbage
                 define(open_store(settings, create=False), target)
             settings.targets.mkdir(parents=True, exist_ok=True)
-            path = settings.targets / f"{name}.toml"
             partial = path.with_name(f".{name}.{os.getpid()}.new")
             partial.write_text(definition.to_toml())
             partial.replace(path)
@@ -183,6 +184,14 @@ def _require_root_for_docker(draft: TargetDefinition, kind: str) -> None:
 def _ground(target: Target, definition: TargetDefinition, settings: Settings, back_ends: BackEnds) -> Ground:
     roots = Roots(settings.targets, settings.cache / "roots")
     return ground_of(target, definition, roots=roots, distributions=_distributions(settings), back_ends=back_ends)
+
+
+def _defined_before(path: Path, settings: Settings) -> Target | None:
+    """The target as its file defines it until now; None where that is none any more."""
+    try:
+        return _target(read_definition(path), settings) if path.exists() else None
+    except WheelfarmError:
+        return None
 
 
 def _distributions(settings: Settings) -> Distributions:

@@ -224,6 +224,11 @@ def output_options(function: Verb) -> Verb:
     return function
 
 
+def target_option(told: str) -> Callable[[Verb], Verb]:
+    """The option --target of a verb that without it means the interpreter here, which is called `host`, too."""
+    return click.option("--target", callback=lambda _, __, name: None if name == "host" else name, help=told)
+
+
 def shared_options(function: Verb) -> Verb:
     """Options of every verb that may build for this machine."""
     sandbox = click.option(

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 
 from wheelfarm.client_configuration import Client, configuration_of, configuration_of_export, simple_index
-from wheelfarm.commands.command import Command, Verb, reporting, shared_options
+from wheelfarm.commands.command import Command, Verb, reporting, shared_options, target_option
 from wheelfarm.errors import InputError, NotFound, OtherIndexAsked
 from wheelfarm.installation import environment_to_build_for
 from wheelfarm.target import TARGET_NAME
@@ -19,7 +19,7 @@ _CLIENTS = [str(client) for client in Client]
 
 def _place_options(function: Verb) -> Verb:
     for option in (
-        click.option("--target", help="The target whose index is meant. Default: that of the interpreter here."),
+        target_option("The target whose index is meant. Default: that of the interpreter here."),
         click.option("--url", help="The farm's address. Default: WHEELFARM_URL."),
         click.option(
             "--export",

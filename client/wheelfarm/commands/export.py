@@ -7,7 +7,7 @@ from typing import Any
 import click
 from packaging.utils import canonicalize_name
 
-from wheelfarm.commands.command import Command, reporting, shared_options
+from wheelfarm.commands.command import Command, reporting, shared_options, target_option
 from wheelfarm.errors import InputError
 from wheelfarm.installation import environment_to_build_for
 from wheelfarm.target import TARGET_NAME
@@ -16,7 +16,7 @@ from wheelfarm.target import TARGET_NAME
 @click.command("export")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("projects", metavar="[PROJECT]...", nargs=-1)
-@click.option("--target", help="The target whose wheels are wanted. Default: that of the interpreter here.")
+@target_option("The target whose wheels are wanted. Default: that of the interpreter here.")
 @click.option("--with-build-requirements", is_flag=True, help="Also the wheels that these were built with.")
 @click.option("--verify", is_flag=True, help="Write nothing: check that DIR is what its manifest says. Asks no farm.")
 @click.option("--sha256", default="", help="With --verify: the digest that was told when the export was made.")

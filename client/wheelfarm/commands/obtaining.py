@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wheelfarm.commands.command import Command, Verb, shared_options
+from wheelfarm.commands.command import Command, Verb, shared_options, target_option
 from wheelfarm.errors import InputError, NotFound
 from wheelfarm.installation import Environment, environment_to_build_for
 from wheelfarm.reporter import seconds_since
@@ -84,7 +84,7 @@ def asking_options(function: Verb) -> Verb:
         click.option(
             "-p", "--python", help="The environment or interpreter to build for: a path, a name or a version."
         ),
-        click.option("--target", help="The target to build for: a name of `wheelfarm target list`."),
+        target_option("The target to build for: a name of `wheelfarm target list`.  [default: host]"),
         click.option("--pre", "prerelease", is_flag=True, help="Take pre-releases, too."),
         click.option(
             "--group", "groups", multiple=True, help="A dependency group, NAME of ./pyproject.toml or FILE:NAME."

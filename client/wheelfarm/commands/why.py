@@ -9,7 +9,7 @@ from typing import Any
 import click
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from wheelfarm.commands.command import Command, reporting, shared_options
+from wheelfarm.commands.command import Command, reporting, shared_options, target_option
 from wheelfarm.digest import sha256_of_file
 from wheelfarm.errors import InputError
 from wheelfarm.explanation import Explanation, ResolvedSet, bringings
@@ -23,7 +23,7 @@ from wheelfarm.wheelhouse import PastResolution
 @click.command("why")
 @click.argument("wanted", metavar="WHEEL|PACKAGE[==VERSION]")
 @click.option("-p", "--python", help="The environment or interpreter whose wheels are meant: path, name or version.")
-@click.option("--target", help="The target whose wheels are meant: a name of `wheelfarm target list`.")
+@target_option("The target whose wheels are meant: a name of `wheelfarm target list`.")
 @shared_options
 def why_command(wanted: str, python: str | None, target: str | None, **shared: Any) -> None:
     """Tell what a wheel of the farm was built from and with, and which requirement brought it.
