@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from wheelfarm.derived_root import DerivedRoot, derived_of, find_derived
-from wheelfarm.errors import InputError, SystemPackagesMissing
+from wheelfarm.errors import InputError, SandboxUnavailable, SystemPackagesMissing
 from wheelfarm_workers.debian_packages import lacking, require_installed
 from wheelfarm_workers.root_derivation import derive_root
 from wheelfarm_workers.roots import Roots
@@ -55,3 +55,23 @@ def test_packages_that_a_root_filesystem_has_are_known_by_its_dpkg(tmp_path: Pat
     told = [("zlib1g-dev", "install ok installed"), ("libffi-dev", "deinstall ok config-files")]
     status.write_text("".join(entry.format(*one) for one in told))
     assert lacking(tmp_path, ["zlib1g-dev", "libffi-dev"]) == ("libffi-dev",)
+
+
+def test_user_without_root_derives_in_a_namespace_or_is_told_what_that_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = Roots(tmp_path, tmp_path / "cache")
+    unshare = tmp_path / "unshare"
+    unshare.write_text(f'#!/bin/sh\necho \'{{"root": "{ROOT}"}}\'\n')
+    unshare.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    assert derive_root(tmp_path, roots, BASE, ["libyaml-dev"]).root == ROOT
+    unshare.write_text('#!/bin/sh\necho \'{"message": "No such package.", "hint": "Look."}\'\n')
+    with pytest.raises(InputError, match="No such package") as refused:
+        derive_root(tmp_path, roots, BASE, ["libyaml-dev"])
+    assert refused.value.hint == "Look."
+    unshare.write_text("#!/bin/sh\necho 'unshare: no line matching user in /etc/subuid' >&2\nexit 1\n")
+    with pytest.raises(SandboxUnavailable, match="/etc/subuid") as failed:
+        derive_root(tmp_path, roots, BASE, ["libyaml-dev"])
+    assert "apt-get install uidmap" in failed.value.hint

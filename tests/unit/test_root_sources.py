@@ -1,3 +1,4 @@
+import os
 import tarfile
 from pathlib import Path
 
@@ -97,3 +98,37 @@ def test_without_a_mirror_that_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(SandboxUnavailable, match="apt has no mirror"):
         debian_mirror()
+
+
+def test_user_without_root_has_debian_made_by_mmdebstrap(
+    roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("of Debian")
+    with tarfile.open(tmp_path / "made.tar", "w") as archive:
+        archive.add(tmp_path / "file", "usr/file")
+    folder, log = tmp_path / "bin", tmp_path / "log"
+    fake(folder, "apt-get", "#!/bin/sh\necho http://m.example/debian/\n")
+    monkeypatch.setenv("PATH", f"{folder}:/bin")
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    script = f'#!/bin/sh\necho "$@" >{log}\neval "archive=\\${{$(($# - 1))}}"\ncp {tmp_path}/made.tar "$archive"\n'
+    fake(folder, "mmdebstrap", script)
+    sha256 = bring_root("debootstrap:bookworm", roots, packages=["libyaml-dev"])
+    assert (roots.root(sha256).folder / "usr" / "file").read_text() == "of Debian"
+    said = log.read_text()
+    assert "--mode=unshare" in said
+    assert "libyaml-dev" in said
+    assert said.endswith("http://m.example/debian\n")
+
+    fake(folder, "mmdebstrap", "#!/bin/sh\necho 'E: no such suite' >&2\nexit 1\n")
+    with pytest.raises(InputError, match="could not make bookwurm: E: no such suite"):
+        bring_root("debootstrap:bookwurm", roots)
+
+
+def test_user_without_root_and_mmdebstrap_is_told_of_it(
+    roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    with pytest.raises(SandboxUnavailable, match="works as root only") as error:
+        bring_root("debootstrap:bookworm", roots)
+    assert "apt-get install mmdebstrap uidmap" in error.value.hint
