@@ -132,3 +132,17 @@ def test_user_without_root_and_mmdebstrap_is_told_of_it(
     with pytest.raises(SandboxUnavailable, match="works as root only") as error:
         bring_root("debootstrap:bookworm", roots)
     assert "apt-get install mmdebstrap uidmap" in error.value.hint
+
+
+def test_what_others_bring_meanwhile_stays_where_something_fails(roots: Roots, tmp_path: Path) -> None:
+    sha256s = []
+    for name in ("theirs", "ours"):
+        (tmp_path / name).write_text(name)
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            archive.add(tmp_path / name, name)
+    others = Roots(tmp_path / "targets", tmp_path / "cache")
+    with pytest.raises(InputError), roots.kept_if_well():
+        sha256s += [others.keep_archive(tmp_path / "theirs.tar"), roots.keep_archive(tmp_path / "ours.tar")]
+        assert [roots.archive(sha256).exists() for sha256 in sha256s] == [True, True]
+        raise InputError("It has no compiler.")
+    assert [roots.archive(sha256).exists() for sha256 in sha256s] == [True, False]

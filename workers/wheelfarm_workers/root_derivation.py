@@ -84,6 +84,7 @@ def _derive_in_namespace(folder: Path, roots: Roots, base: str, packages: Sequen
     told = json.loads(done.stdout)
     if "root" not in told:
         raise InputError(told["message"], hint=told["hint"])
+    roots.note(told["root"])
     return str(told["root"])
 
 

@@ -28,6 +28,7 @@ class Roots:
     def __init__(self, folder: Path, cache: Path) -> None:
         self._archives = folder / ROOTS
         self._cache = cache
+        self._brought: set[str] = set()
 
     def root(self, sha256: str, *, for_s: float = 0.0) -> Root:
         """A root filesystem, unpacked by now, to be used for that long or an hour. Raises InputError where its archive
@@ -45,9 +46,7 @@ class Roots:
         partial = self._partial()
         excluded = [word for name in _EXCLUDED for word in ("--exclude", f"./{name}/*")]
         _tar(["--create", "--file", str(partial), "--sort=name", *excluded, "--directory", str(tree), "."])
-        sha256 = sha256_of_file(partial)
-        partial.replace(self.archive(sha256))
-        return sha256
+        return self._placed(partial, sha256_of_file(partial))
 
     def keep_archive(self, archive: Path) -> str:
         """Take a copy of an archive, compressed or not, that was made elsewhere; its sha256."""
@@ -56,7 +55,7 @@ class Roots:
             if not self.archive(sha256).exists():
                 partial = self._partial()
                 shutil.copyfile(archive, partial)
-                partial.replace(self.archive(sha256))
+                self._placed(partial, sha256)
             return sha256
         tree = self.scratch() / f".{os.getpid()}.new"
         try:
@@ -78,15 +77,19 @@ class Roots:
 
     @contextmanager
     def kept_if_well(self) -> Iterator[None]:
-        """Remove again what is brought meanwhile, unless all goes well."""
-        before = set(self._archives.glob("*.tar"))
+        """Remove again what was brought here by these meanwhile, unless all goes well."""
+        self._brought.clear()
         try:
             yield
         except BaseException:
-            for archive in set(self._archives.glob("*.tar")) - before:
-                archive.unlink()
-                remove_tree(self._cache / archive.stem[:40])
+            for sha256 in self._brought:
+                self.archive(sha256).unlink(missing_ok=True)
+                remove_tree(self._cache / sha256[:40])
             raise
+
+    def note(self, sha256: str) -> None:
+        """Count a root filesystem among what was brought here by these."""
+        self._brought.add(sha256)
 
     def scratch(self) -> Path:
         """A folder for what is half-finished, whose names begin with a dot, on the file system of the unpacked ones."""
@@ -97,6 +100,14 @@ class Roots:
         for folder in (self._archives, self._cache):
             folder.mkdir(parents=True, exist_ok=True)
         return self._archives / f".{os.getpid()}.new"
+
+    def _placed(self, partial: Path, sha256: str) -> str:
+        if self.archive(sha256).exists():
+            partial.unlink()
+        else:
+            partial.replace(self.archive(sha256))
+            self.note(sha256)
+        return sha256
 
     def _unpack(self, sha256: str, folder: Path) -> None:
         archive = self._verified(sha256)
