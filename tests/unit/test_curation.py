@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.values import make_built_wheel, make_sdist
-from wheelfarm.errors import InputError, NotFound, PolicyRefused
+from wheelfarm.errors import CorruptObject, InputError, NotFound, PolicyRefused
 from wheelfarm.index_change import Action
 from wheelfarm_services import layout
 from wheelfarm_services.policy_book import PolicyBook
@@ -206,3 +206,25 @@ def test_upstream_that_says_the_same_again_changes_nothing(farm: Farm) -> None:
     before = {key: farm.store.get(key) for key in farm.store.list("")}
     farm.curation.follow("app", page)
     assert {key: farm.store.get(key) for key in farm.store.list("")} == before
+
+
+def test_state_of_before_quarantines_were_followed_is_read(farm: Farm) -> None:
+    known = {"events": [], "upstream": {"1.0": REMOVED, "2.0": "by its author"}}
+    farm.store.put(layout.project_state("app"), json.dumps(known).encode())
+    farm.index.pages.renew(TARGETS[0], "app")
+    assert farm.yanked() == {"1.0": REMOVED, "2.0": "by its author"}
+    farm.curation.follow("app", upstream_page(replace(listed("2.0"), yanked="by its author")))
+    assert farm.yanked() == {"1.0": REMOVED, "2.0": "by its author"}
+    farm.curation.require_served(farm.wheels[0].wheel.filename)
+    farm.change(Action.UNYANK)
+    assert farm.yanked() == {"1.0": False, "2.0": "by its author"}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"events": [{}], "upstream": {}}', b'{"events": 1, "upstream": {}}']
+)
+def test_state_that_cannot_be_read_is_told_of_and_nothing_is_served_by_it(farm: Farm, data: bytes) -> None:
+    farm.store.put(layout.project_state("app"), data)
+    for use in (lambda: farm.change(Action.YANK), lambda: farm.curation.require_served(farm.wheels[0].wheel.filename)):
+        with pytest.raises(CorruptObject, match=r"states/app\.json"):
+            use()

@@ -21,15 +21,13 @@ from wheelfarm_services.policy_book import PolicyBook
 from wheelfarm_services.store import Store
 from wheelfarm_services.upstreams import ProjectPage
 from wheelfarm_services.wheel_index.filenames import project_of, version_of
-from wheelfarm_services.wheel_index.project_state import Event, ProjectState
+from wheelfarm_services.wheel_index.project_state import UPSTREAM, Event, ProjectState, read_state
 from wheelfarm_services.wheel_index.records import Manifest
 from wheelfarm_services.wheel_index.renderer import Renderer
 
 logger = logging.getLogger(__name__)
 
 REMOVED = "removed from the upstream index"
-UPSTREAM = "upstream"
-"""By whom it was done, where upstream was followed."""
 _UNTOUCHED = ProjectState()
 _AGE_S = 2.0
 _REMEMBERED = 10_000
@@ -127,7 +125,7 @@ class Curation:
         key = layout.project_state(project)
         while True:
             found = self._store.get_with_etag(key)
-            state = change(ProjectState.from_json(found[0]) if found else ProjectState())
+            state = change(read_state(project, found[0] if found else None))
             if self._store.replace(key, state.to_json(), found[1] if found else None):
                 self._recent.pop(project, None)
                 return

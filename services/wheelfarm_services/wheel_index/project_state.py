@@ -10,8 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from wheelfarm.errors import CorruptObject
 from wheelfarm.index_change import Action
 from wheelfarm_services.wheel_index.filenames import version_of
+
+UPSTREAM = "upstream"
+"""By whom it was done, where upstream was followed."""
 
 
 class Status(StrEnum):
@@ -90,7 +94,7 @@ class ProjectState:
     @classmethod
     def from_json(cls, data: bytes) -> "ProjectState":
         value = json.loads(data)
-        upstream = {version: _event(one) for version, one in value["upstream"].items()}
+        upstream = {version: _followed(version, one) for version, one in value["upstream"].items()}
         return cls(events=tuple(map(_event, value["events"])), upstream=upstream)
 
     def _last(self, version: str, begins: Action, ends: Action) -> Event | None:
@@ -99,6 +103,26 @@ class ProjectState:
             if event.version == version and event.action in (begins, ends):
                 return event if event.action is begins else None
         return None
+
+
+def read_state(project: str, data: bytes | None) -> ProjectState:
+    """A project's state as the store has it. Raises CorruptObject for what can't be read."""
+    try:
+        return ProjectState() if data is None else ProjectState.from_json(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptObject(
+            f"What was said about {project} can't be read in the store: states/{project}.json has not the form that "
+            "this version of the farm writes.",
+            hint="Bring it back from a backup. Without it no wheel of the project counts as yanked, quarantined or "
+            "deleted.",
+        ) from error
+
+
+def _followed(version: str, value: Mapping[str, Any] | str) -> Event:
+    """What follows from what upstream did to a version; at first it was kept as the reason of a yank alone."""
+    if isinstance(value, str):
+        return Event(action=Action.YANK, version=version, reason=value, at="", by=UPSTREAM)
+    return _event(value)
 
 
 def _event(value: Mapping[str, Any]) -> Event:

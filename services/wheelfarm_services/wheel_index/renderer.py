@@ -36,7 +36,7 @@ from wheelfarm_services.wheel_index.page import (
     to_json,
     without_serial,
 )
-from wheelfarm_services.wheel_index.project_state import ProjectState
+from wheelfarm_services.wheel_index.project_state import ProjectState, read_state
 from wheelfarm_services.wheel_index.records import Manifest
 
 _READERS = 8
@@ -131,8 +131,7 @@ class Renderer:
 
     def state(self, project: str) -> ProjectState:
         """What was said about a project's wheels."""
-        data = self._store.get(layout.project_state(project))
-        return ProjectState() if data is None else ProjectState.from_json(data)
+        return read_state(project, self._store.get(layout.project_state(project)))
 
     def _replace(self, key: str, rendered: Callable[[int], Page]) -> Page:
         """Have an object hold the page that is rendered after its tag was read."""
