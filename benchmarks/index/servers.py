@@ -65,14 +65,14 @@ class Load:
 def wrk(server: Peer, path: str, seconds: int) -> Load:
     """The load of eight connections. Raises where any answer was none of 200."""
     given = [word for header in server.headers for word in ("-H", header)]
-    words = ["wrk", "-t1", "-c8", f"-d{seconds}s", *given, server.url + path]
+    words = ["wrk", "-t1", "-c8", "--timeout", "30s", f"-d{seconds}s", *given, server.url + path]
     before = processor_s(server.pid)
     told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     used_s = processor_s(server.pid) - before
     if "Non-2xx" in told or "Socket errors" in told:
         raise click.ClickException(f"{server.url}{path} does not answer well:\n{told}")
     (requests,), (rate,) = re.findall(r"(\d+) requests in", told), re.findall(r"Requests/sec:\s+([\d.]+)", told)
-    return Load(rate=float(rate), processor_us=1e6 * used_s / int(requests))
+    return Load(rate=float(rate), processor_us=1e6 * used_s / max(1, int(requests)))
 
 
 def _as_stored(wheel: BuiltWheel) -> dict[str, str]:
