@@ -80,6 +80,7 @@ def _install_warm(tools: Sequence[Tool], folder: Path, name: str, rounds: int, r
             measured = tool.warm(Bench(folder=folder / f"{tool.name}-0"), SETS[name], number)
             if measured is not None and number:  # the first fills caches
                 results[tool.name].warm_s.append(measured.wall_s)
+                results[tool.name].warm_cpu_s.append(measured.cpu_s)
 
 
 if __name__ == "__main__":

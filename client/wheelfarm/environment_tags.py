@@ -34,7 +34,7 @@ class EnvironmentTags:
 
     def takes(self, wheel: BuiltWheel) -> bool:
         """Whether one of the tags in a wheel's name is among them."""
-        return not self.tags.isdisjoint(_tags_of(wheel))
+        return not self.tags.isdisjoint(wheel.tags)
 
     def suits(self, target: Target) -> bool:
         """Whether compiled wheels of a target may be for it: its ABI, its machine, and tags of the target's policy."""
@@ -57,13 +57,6 @@ def environment_tags(python: Path, shown: str) -> EnvironmentTags:
     except (OSError, ValueError, IndexError, TypeError, subprocess.TimeoutExpired) as error:
         raise BadInterpreter(f"{python} does not tell which wheels it takes ({type(error).__name__}).") from error
     return EnvironmentTags(shown=shown, tags=tags)
-
-
-def needs_asking(wheels: Iterable[BuiltWheel], target: Target) -> bool:
-    """Whether it is open if the environment takes wheels: those of its own host target that are as native take all."""
-    own = {"any", target.platform.replace("-", "_")}
-    platforms = {tag.split("-")[2] for wheel in wheels for tag in _tags_of(wheel)}
-    return not target.name.startswith("host-") or not platforms <= own
 
 
 def require_fit(
@@ -90,9 +83,3 @@ def near_targets(environment: EnvironmentTags, targets: Iterable[Target]) -> str
     if suited:
         return f"Targets that suit it: {told}"
     return f"No target suits it. There are: {told}" if told else "There is no other target: wheelfarm target add"
-
-
-def _tags_of(wheel: BuiltWheel) -> set[str]:
-    """The tags in a wheel's file name (PEP 425), compressed sets taken apart."""
-    pythons, abis, platforms = wheel.filename.removesuffix(".whl").split("-")[-3:]
-    return {f"{a}-{b}-{c}" for a in pythons.split(".") for b in abis.split(".") for c in platforms.split(".")}

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from wheelfarm.files import write_whole
 
 if TYPE_CHECKING:
     from packaging.tags import Tag
+
+    from wheelfarm.wheel import BuiltWheel
 
 TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 HOST_QUEUE = "host"
@@ -147,6 +149,13 @@ def native_tags(target: Target) -> "frozenset[Tag]":
             *compatible_tags(version, interpreter=interpreter, platforms=platforms),
         }
     )
+
+
+def needs_asking(wheels: "Iterable[BuiltWheel]", target: Target) -> bool:
+    """Whether it is open if the environment takes wheels: those of its own host target that are as native take all."""
+    own = {"any", target.platform.replace("-", "_")}
+    platforms = {tag.split("-")[2] for wheel in wheels for tag in wheel.tags}
+    return not target.name.startswith("host-") or not platforms <= own
 
 
 def host_target(python: Path, *, sandbox: str, memory: Path, patience_s: float = 20.0) -> Target:

@@ -26,6 +26,12 @@ class BuiltWheel:
     sha256: str
     size: int
 
+    @property
+    def tags(self) -> set[str]:
+        """The tags in the file name (PEP 425), compressed sets taken apart."""
+        pythons, abis, platforms = self.filename.removesuffix(".whl").split("-")[-3:]
+        return {f"{a}-{b}-{c}" for a in pythons.split(".") for b in abis.split(".") for c in platforms.split(".")}
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

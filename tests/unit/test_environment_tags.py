@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.values import make_built_wheel, make_target
-from wheelfarm.environment_tags import EnvironmentTags, environment_tags, needs_asking, require_fit
+from wheelfarm.environment_tags import EnvironmentTags, environment_tags, require_fit
 from wheelfarm.errors import BadInterpreter, UnfitTarget
-from wheelfarm.target import Target
+from wheelfarm.target import Target, needs_asking
 from wheelfarm.wheel import BuiltWheel
 
 ABI = f"cp{sys.version_info.major}{sys.version_info.minor}"

@@ -13,7 +13,7 @@ from wheelfarm.commands.obtaining import Asked, asking_options, obtain, target_a
 from wheelfarm.errors import NoWorker
 from wheelfarm.installation import Environment, find_environment, install
 from wheelfarm.reporter import seconds_since
-from wheelfarm.target import Target
+from wheelfarm.target import Target, needs_asking
 from wheelfarm.traces import span
 from wheelfarm.wheel import BuiltWheel
 
@@ -54,9 +54,9 @@ def install_command(asked: Asked, venv: Path | None, target_dir: Path | None, **
 
 def _require_fit(command: Command, wheels: Sequence[BuiltWheel], target: Target, environment: Environment) -> None:
     """Raise UnfitTarget where the environment does not take a wheel, by what its interpreter tells now."""
-    from wheelfarm.environment_tags import environment_tags, needs_asking, require_fit
-
     if needs_asking(wheels, target):
+        from wheelfarm.environment_tags import environment_tags, require_fit
+
         tags = environment_tags(environment.python, environment.shown)
         if not all(map(tags.takes, wheels)):
             require_fit(wheels, target, tags, command.targets())
