@@ -182,6 +182,8 @@ def _start_keeper(settings: Settings, folder: RuntimeFolder) -> None:
             start_new_session=True,
         )
     os.close(writing)
+    import wheelfarm.farm  # noqa: F401  (what is needed next takes as long to import as the keeper to start)
+
     with os.fdopen(reading) as pipe:
         told = pipe.read()
     if told != "listening\n":
