@@ -317,6 +317,8 @@ def test_build_whose_system_packages_nobody_has_made_ahead_fails_with_the_comman
 @pytest.mark.slow
 @pytest.mark.parametrize("sandbox", ["bubblewrap", "podman"])
 def test_package_that_a_recipe_asks_for_is_installed_once_beside_the_targets_own(farm: Home, sandbox: str) -> None:
+    if sandbox == "podman":
+        require_podman_runs()
     farm.upstream.add(YAML)
     settings = asking_for(farm, "wants-yaml", "libyaml-dev")
     base = next((definitions(farm) / "roots").glob("*.tar"))
