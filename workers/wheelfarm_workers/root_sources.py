@@ -45,12 +45,11 @@ def _debootstrap(suite: str, roots: Roots, arch: str, packages: Sequence[str]) -
         raise InputError(f"{suite!r} is not the name of a Debian suite.", hint="For instance: debootstrap:bookworm")
     require_runnable(machine_of(arch))
     words = ["--variant=minbase", f"--include={','.join(sorted({*PACKAGES, *packages}))}"]
-    words += [f"--arch={arch}"] if arch else []
     if os.getuid() != 0:
-        return _mmdebstrap(suite, roots, words)
+        return _mmdebstrap(suite, roots, arch, words)
     tool = _tool("debootstrap", "debootstrap")
     with _scratch(roots) as folder:
-        command = [tool, *words]
+        command = [tool, *words, *([f"--arch={arch}"] if arch else [])]
         done = subprocess.run(
             [*command, suite, str(folder), debian_mirror()], capture_output=True, text=True, check=False
         )
@@ -62,7 +61,7 @@ def _debootstrap(suite: str, roots: Roots, arch: str, packages: Sequence[str]) -
         return roots.keep(folder)
 
 
-def _mmdebstrap(suite: str, roots: Roots, words: Sequence[str]) -> str:
+def _mmdebstrap(suite: str, roots: Roots, arch: str, words: Sequence[str]) -> str:
     """The same for a user without root, in a namespace of the users that /etc/subuid gives to this one."""
     if shutil.which("mmdebstrap") is None:
         raise SandboxUnavailable(
@@ -73,6 +72,7 @@ def _mmdebstrap(suite: str, roots: Roots, words: Sequence[str]) -> str:
     with _scratch(roots) as folder:
         archive = folder / "root.tar"
         command = ["mmdebstrap", "--mode=unshare", "--format=tar", "--quiet", *unneeded, *words]
+        command += [f"--architectures={arch}"] if arch else []
         done = subprocess.run(
             [*command, suite, str(archive), debian_mirror()], capture_output=True, text=True, check=False
         )
