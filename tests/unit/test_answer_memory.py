@@ -147,6 +147,16 @@ def test_policy_that_denies_is_heeded(farm: IndexFarm, tmp_path: Path, monkeypat
     assert farm.reader.get(farm.file_path).status_code == 422
 
 
+def test_what_another_replica_does_is_seen(farm: IndexFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [farm.reader.get(path).status_code for path in (PAGE, farm.file_path)] == [200, 200]
+    other = asgi_client(create_app(farm.services), **farm.admin.headers)
+    other.post("/index/app", json={"action": "quarantine", "version": "1.0", "reason": "it is broken"})
+    assert farm.reader.get(PAGE).status_code == 404
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3)  # states are two seconds old at most
+    assert farm.reader.get(farm.file_path).status_code == 422
+
+
 def test_page_that_is_replaced_while_it_is_read_is_not_given_again(farm: IndexFarm) -> None:
     farm.store.meanwhile = lambda: publish(farm.store, "app", "2.0")
     assert "app-2.0" not in farm.reader.get(PAGE).text
