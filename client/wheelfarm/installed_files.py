@@ -27,6 +27,8 @@ from wheelfarm.wheelhouse import Wheelhouse
 _TICK_NS = 10_000_000
 """How far the clock of files lags, at most: of two changes that are closer to each other the second may not show."""
 
+_MOST_SETS = 32
+
 _Identity = tuple[int, int, int, int]
 """Device, inode, size and time of modification of a file."""
 
@@ -89,11 +91,15 @@ class _Sight:
         return digest
 
     def remember(self, memory: Path) -> None:
-        """Put down what was seen, but for what may have changed since without a trace."""
+        """Put down what was seen, but for what may have changed since without a trace. What other sets were seen as is
+        kept for those that were installed last."""
         settled = [path for path, (_, changed_ns) in self._seen.items() if changed_ns < self._began_ns - _TICK_NS]
         digests = json.dumps({path: self._digests[path] for path in settled})
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_whole(memory, f"{_stamp(digests, [self._seen[path] for path in settled])}\n{digests}")
+        with os.scandir(memory.parent) as others, suppress(FileNotFoundError):  # another command does the same
+            for other in sorted(others, key=lambda entry: -entry.stat().st_mtime)[_MOST_SETS:]:
+                Path(other).unlink()
 
 
 def installed_projects(folders: Sequence[Path]) -> dict[str, Path]:

@@ -162,6 +162,18 @@ WHEEL = make_zip(wheel_files(files={"app-1.0.data/scripts/app": b"#!python\n"}))
 OTHER = make_zip(wheel_files(files={"app.py": b"VERSION = 2\n"}))
 
 
+def test_what_sets_were_seen_as_is_kept_for_those_installed_last(installation: Installation) -> None:
+    memory = installation.root / "cache" / "installed"
+    memory.mkdir(parents=True)
+    for number in range(40):
+        (memory / f"old{number}").touch()
+        os.utime(memory / f"old{number}", (number, number))
+    installation.install(installation.put(WHEEL))
+    left = {path.name for path in memory.iterdir()}
+    assert {name for name in left if name.startswith("old")} == {f"old{number}" for number in range(9, 40)}
+    assert len(left) == 32
+
+
 def test_installed_wheel_is_not_installed_again(installation: Installation) -> None:
     remembered = installation.put(WHEEL)
     assert installation.install(remembered) == remembered.wheels
