@@ -36,7 +36,7 @@ def main(names: Sequence[str], tools: Sequence[str], rounds: int, warm: int) -> 
         results = {tool.name: Results(command=tool.command) for tool in chosen}
         with tempfile.TemporaryDirectory(prefix="wheelfarm-peers-", ignore_cleanup_errors=True) as folder:
             for number in range(rounds):
-                for tool in chosen:
+                for tool in chosen if number % 2 == 0 else reversed(chosen):
                     _build_cold(tool, Path(folder), number, SETS[name], results[tool.name])
             _install_warm(
                 [tool for tool in chosen if not results[tool.name].failure], Path(folder), name, warm, results
@@ -48,7 +48,8 @@ def main(names: Sequence[str], tools: Sequence[str], rounds: int, warm: int) -> 
 
 
 def _build_cold(tool: Tool, folder: Path, number: int, requirements: Sequence[str], results: Results) -> None:
-    """One cold round; what it left is kept for the warm ones if it is the first."""
+    """One cold round. What it left stays until all are done: ext4 is slow to make files where many were removed in the
+    last minutes, which would fall on whoever comes next."""
     if results.failure:
         return
     bench = Bench(folder=folder / f"{tool.name}-{number}")
@@ -63,8 +64,6 @@ def _build_cold(tool: Tool, folder: Path, number: int, requirements: Sequence[st
     results.cold_s.append(built.measured.wall_s)
     results.cpu_s.append(built.measured.cpu_s)
     click.echo(f"{tool.name}: {built.measured.wall_s:.1f} s, processor {built.measured.cpu_s:.1f} s", err=True)
-    if number:
-        shutil.rmtree(bench.folder, ignore_errors=True)
 
 
 def _install_warm(tools: Sequence[Tool], folder: Path, name: str, rounds: int, results: dict[str, Results]) -> None:
