@@ -262,6 +262,7 @@ def test_e5_credentials_are_sent_as_they_are_and_are_found_nowhere(home: Home) -
     expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
     assert set(home.upstream.authorizations) == {expected}
     spelled = [password, quote(password), quote(password, safe=""), expected.removeprefix("Basic ")]
+    home.come_to_rest()  # what a farm writes as it ends goes, too
     kept = [path for path in home.root.rglob("*") if path.is_file()]
     assert not [path for path in kept for text in spelled if text.encode() in path.read_bytes()]
     assert not [text for text in spelled if text in done.out + done.err + home.farm_log()]
@@ -298,6 +299,7 @@ def test_e5_credentials_of_netrc_are_sent_and_found_nowhere_else(home: Home) -> 
 
     assert versions(done) == {"app": "1.0"}
     assert set(home.upstream.authorizations) == {"Basic " + base64.b64encode(b"me@corp:p@:/%2B+secret").decode()}
+    home.come_to_rest()  # what a farm writes as it ends goes, too
     others = [path for path in home.root.rglob("*") if path.is_file() and path != netrc]
     assert not [path for path in others if b"+secret" in path.read_bytes()]
     assert "+secret" not in done.out + done.err + home.farm_log()
@@ -317,6 +319,7 @@ def test_e5_credentials_of_the_keyring_are_sent_and_found_nowhere(home: Home) ->
     assert (refused.code, "keyring is not installed" in refused.err) == (2, True), refused.err
     assert versions(done) == {"app": "1.0"}
     assert set(home.upstream.authorizations) == {"Basic " + base64.b64encode(b"me@corp:p@:/%2B+secret").decode()}
+    home.come_to_rest()  # what a farm writes as it ends goes, too
     kept = [path for path in home.root.rglob("*") if path.is_file()]
     assert not [path for path in kept if b"+secret" in path.read_bytes()]
     assert "+secret" not in done.out + done.err + home.farm_log()

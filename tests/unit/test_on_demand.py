@@ -1,3 +1,4 @@
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,6 @@ from wheelfarm_services.on_demand_routes import building_on_demand, held_s
 from wheelfarm_services.operation import routes_of
 from wheelfarm_services.rate_limits import RateLimits
 from wheelfarm_services.store import DirectoryStore
-from wheelfarm_services.targets import define
 from wheelfarm_services.tenancy import Tenancy
 from wheelfarm_services.wheel_index import WheelIndex
 
@@ -110,8 +110,8 @@ class Farm:
     def add(self, project: str) -> None:
         """Put a project on the index of a target that is defined."""
         self.index.add(project)
-        self.index.store.delete(layout.target(TARGET, make_target().revision))
-        define(self.index.store, make_target())
+        target = make_target()  # in place of what it was, at once: others ask meanwhile
+        self.index.store.put(layout.target(TARGET, target.revision), json.dumps(target.to_json()).encode())
 
     def ended(self, path: str = PAGE) -> httpx.Response:
         """The answer when the build has ended."""
