@@ -356,7 +356,8 @@ class Requests:
 
     def _finished(self, job: Job) -> bool:
         if job.kind is JobKind.WHEEL:
-            return self._wheels.find(job) is not None
+            manifest = self._wheels.find(job)
+            return manifest is not None and self._wheels.is_enlisted(manifest)
         if job.kind is JobKind.SDIST:
             return self._locals.made(job) is not None
         return self._metadata.told_first(job.sdist, job.target_revision) is not None

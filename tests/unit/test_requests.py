@@ -80,6 +80,7 @@ class Services:
         self.wheels.record_plan(job, Plan(build_key=job.request_key, requirements=()))
         self.store.put(layout.wheel(wheel.sha256, wheel.filename), b"wheel")
         self.store.put(layout.manifest(job.request_key), manifest.to_json())
+        self.store.put(layout.index_entry(manifest.target, manifest.wheel.filename), manifest.to_json())
         return manifest
 
 
@@ -195,6 +196,13 @@ def test_wheel_that_is_in_the_store_needs_no_job(services: Services) -> None:
     assert status.wheels == {make_job().id: manifest.wheel}
     assert services.ledger.submitted == {}
     assert list(services.store.list(layout.open_requests())) == []
+
+
+def test_wheel_whose_worker_died_before_it_stood_on_the_index_needs_its_job(services: Services) -> None:
+    manifest = services.commit(make_job())
+    services.store.delete(layout.index_entry(manifest.target, manifest.wheel.filename))
+    services.requests.accept(Request.from_json(BODY))
+    assert [job.id for jobs in services.ledger.submitted.values() for job in jobs] == [make_job().id]
 
 
 @pytest.mark.parametrize("static", [True, False])

@@ -100,6 +100,12 @@ class WheelIndex:
             self._store.put(entry, manifest.to_json())  # the same bytes, of what may stand
         self.pages.add(manifest.target, filename)
 
+    def is_enlisted(self, manifest: Manifest) -> bool:
+        """Whether a committed wheel stands where `enlist` puts it: a crash may have come between."""
+        wheel = manifest.wheel
+        entry = layout.index_entry(manifest.target, wheel.filename)
+        return self._store.size(layout.local_wheel(wheel.sha256) if manifest.is_local else entry) is not None
+
     def _is_refused(self, entry: str) -> bool:
         data = self._store.get(entry) if self._policies.policy != Policy() else None
         return data is not None and not self._policies.lets_stand(Manifest.from_json(data).sources)
